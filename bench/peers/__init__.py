@@ -1,0 +1,1 @@
+"""One program per engine; each runs one workload in a fresh process and prints one result line."""

@@ -1,0 +1,255 @@
+"""wfe: durable workflows for Python programs, in one SQLite file or on many hosts with PostgreSQL.
+
+Names are imported when they are first used, so that `import wfe` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wfe.authoring import block as block
+    from wfe.authoring.builder import WorkflowBuilder as WorkflowBuilder
+    from wfe.authoring.yaml import (
+        CompiledWorkflow as CompiledWorkflow,
+        load_workflow as load_workflow,
+        load_workflows as load_workflows,
+    )
+    from wfe.host.blocking import run_workflow_sync as run_workflow_sync
+    from wfe.host.builder import WorkflowHostBuilder as WorkflowHostBuilder
+    from wfe.host.data_codec import transient as transient
+    from wfe.host.events import LoggingSubscriber as LoggingSubscriber, Subscription as Subscription
+    from wfe.host.views import Page as Page
+    from wfe.host.workflow_host import WorkflowHost as WorkflowHost
+    from wfe.model.conditions import (
+        Condition as Condition,
+        all_of as all_of,
+        any_of as any_of,
+        none_of as none_of,
+        one_of as one_of,
+        ref as ref,
+    )
+    from wfe.model.context import StepBody as StepBody, StepExecutionContext as StepExecutionContext, step as step
+    from wfe.model.definition import WorkflowDefinition as WorkflowDefinition
+    from wfe.model.document import Limits as Limits
+    from wfe.model.errors import (
+        Cancelled as Cancelled,
+        ChildWorkflowFailed as ChildWorkflowFailed,
+        ConfigurationError as ConfigurationError,
+        ContextValueNotFound as ContextValueNotFound,
+        DataError as DataError,
+        DefinitionError as DefinitionError,
+        DefinitionNotFound as DefinitionNotFound,
+        EventTimeout as EventTimeout,
+        InvalidStateTransition as InvalidStateTransition,
+        LeaseLost as LeaseLost,
+        ProviderUnavailable as ProviderUnavailable,
+        RevisionConflict as RevisionConflict,
+        ShuttingDown as ShuttingDown,
+        StaleToken as StaleToken,
+        StartConflict as StartConflict,
+        StepFailed as StepFailed,
+        StepTimeout as StepTimeout,
+        UnknownOption as UnknownOption,
+        WaitTimeout as WaitTimeout,
+        WfeError as WfeError,
+        WorkflowNotFound as WorkflowNotFound,
+        WorkflowTimeout as WorkflowTimeout,
+        YamlError as YamlError,
+    )
+    from wfe.model.instance import (
+        StepError as StepError,
+        StepState as StepState,
+        WorkflowInstance as WorkflowInstance,
+        WorkflowResult as WorkflowResult,
+    )
+    from wfe.model.lifecycle import LifecycleEvent as LifecycleEvent
+    from wfe.model.policies import (
+        Compensate as Compensate,
+        CompensateThenRetry as CompensateThenRetry,
+        CompensateThenSuspend as CompensateThenSuspend,
+        Continue as Continue,
+        Exponential as Exponential,
+        Fail as Fail,
+        Fixed as Fixed,
+        Linear as Linear,
+        Retry as Retry,
+        RetryPolicy as RetryPolicy,
+        Suspend as Suspend,
+        Terminate as Terminate,
+    )
+    from wfe.model.result import AnyResult as AnyResult, ExecutionResult as ExecutionResult
+    from wfe.model.status import (
+        LifecycleKind as LifecycleKind,
+        PointerStatus as PointerStatus,
+        WorkflowStatus as WorkflowStatus,
+    )
+    from wfe.providers.memory import MemoryProvider as MemoryProvider
+    from wfe.providers.postgres import PostgresProvider as PostgresProvider
+    from wfe.providers.sqlite import SQLiteProvider as SQLiteProvider
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "block": "wfe.authoring",
+    "WorkflowBuilder": "wfe.authoring.builder",
+    "CompiledWorkflow": "wfe.authoring.yaml",
+    "load_workflow": "wfe.authoring.yaml",
+    "load_workflows": "wfe.authoring.yaml",
+    "run_workflow_sync": "wfe.host.blocking",
+    "WorkflowHostBuilder": "wfe.host.builder",
+    "transient": "wfe.host.data_codec",
+    "LoggingSubscriber": "wfe.host.events",
+    "Subscription": "wfe.host.events",
+    "Page": "wfe.host.views",
+    "WorkflowHost": "wfe.host.workflow_host",
+    "Condition": "wfe.model.conditions",
+    "all_of": "wfe.model.conditions",
+    "any_of": "wfe.model.conditions",
+    "none_of": "wfe.model.conditions",
+    "one_of": "wfe.model.conditions",
+    "ref": "wfe.model.conditions",
+    "StepBody": "wfe.model.context",
+    "StepExecutionContext": "wfe.model.context",
+    "step": "wfe.model.context",
+    "WorkflowDefinition": "wfe.model.definition",
+    "Limits": "wfe.model.document",
+    "Cancelled": "wfe.model.errors",
+    "ChildWorkflowFailed": "wfe.model.errors",
+    "ConfigurationError": "wfe.model.errors",
+    "ContextValueNotFound": "wfe.model.errors",
+    "DataError": "wfe.model.errors",
+    "DefinitionError": "wfe.model.errors",
+    "DefinitionNotFound": "wfe.model.errors",
+    "EventTimeout": "wfe.model.errors",
+    "InvalidStateTransition": "wfe.model.errors",
+    "LeaseLost": "wfe.model.errors",
+    "ProviderUnavailable": "wfe.model.errors",
+    "RevisionConflict": "wfe.model.errors",
+    "ShuttingDown": "wfe.model.errors",
+    "StaleToken": "wfe.model.errors",
+    "StartConflict": "wfe.model.errors",
+    "StepFailed": "wfe.model.errors",
+    "StepTimeout": "wfe.model.errors",
+    "UnknownOption": "wfe.model.errors",
+    "WaitTimeout": "wfe.model.errors",
+    "WfeError": "wfe.model.errors",
+    "WorkflowNotFound": "wfe.model.errors",
+    "WorkflowTimeout": "wfe.model.errors",
+    "YamlError": "wfe.model.errors",
+    "StepError": "wfe.model.instance",
+    "StepState": "wfe.model.instance",
+    "WorkflowInstance": "wfe.model.instance",
+    "WorkflowResult": "wfe.model.instance",
+    "LifecycleEvent": "wfe.model.lifecycle",
+    "Compensate": "wfe.model.policies",
+    "CompensateThenRetry": "wfe.model.policies",
+    "CompensateThenSuspend": "wfe.model.policies",
+    "Continue": "wfe.model.policies",
+    "Exponential": "wfe.model.policies",
+    "Fail": "wfe.model.policies",
+    "Fixed": "wfe.model.policies",
+    "Linear": "wfe.model.policies",
+    "Retry": "wfe.model.policies",
+    "RetryPolicy": "wfe.model.policies",
+    "Suspend": "wfe.model.policies",
+    "Terminate": "wfe.model.policies",
+    "AnyResult": "wfe.model.result",
+    "ExecutionResult": "wfe.model.result",
+    "LifecycleKind": "wfe.model.status",
+    "PointerStatus": "wfe.model.status",
+    "WorkflowStatus": "wfe.model.status",
+    "MemoryProvider": "wfe.providers.memory",
+    "PostgresProvider": "wfe.providers.postgres",
+    "SQLiteProvider": "wfe.providers.sqlite",
+}
+
+__all__ = [
+    "AnyResult",
+    "Cancelled",
+    "ChildWorkflowFailed",
+    "Compensate",
+    "CompensateThenRetry",
+    "CompensateThenSuspend",
+    "CompiledWorkflow",
+    "Condition",
+    "ConfigurationError",
+    "ContextValueNotFound",
+    "Continue",
+    "DataError",
+    "DefinitionError",
+    "DefinitionNotFound",
+    "EventTimeout",
+    "ExecutionResult",
+    "Exponential",
+    "Fail",
+    "Fixed",
+    "InvalidStateTransition",
+    "LeaseLost",
+    "LifecycleEvent",
+    "LifecycleKind",
+    "Limits",
+    "Linear",
+    "LoggingSubscriber",
+    "MemoryProvider",
+    "Page",
+    "PointerStatus",
+    "PostgresProvider",
+    "ProviderUnavailable",
+    "Retry",
+    "RetryPolicy",
+    "RevisionConflict",
+    "SQLiteProvider",
+    "ShuttingDown",
+    "StaleToken",
+    "StartConflict",
+    "StepBody",
+    "StepError",
+    "StepExecutionContext",
+    "StepFailed",
+    "StepState",
+    "StepTimeout",
+    "Subscription",
+    "Suspend",
+    "Terminate",
+    "UnknownOption",
+    "WaitTimeout",
+    "WfeError",
+    "WorkflowBuilder",
+    "WorkflowDefinition",
+    "WorkflowHost",
+    "WorkflowHostBuilder",
+    "WorkflowInstance",
+    "WorkflowNotFound",
+    "WorkflowResult",
+    "WorkflowStatus",
+    "WorkflowTimeout",
+    "YamlError",
+    "all_of",
+    "any_of",
+    "block",
+    "load_workflow",
+    "load_workflows",
+    "none_of",
+    "one_of",
+    "ref",
+    "run_workflow_sync",
+    "step",
+    "transient",
+]
+
+
+def __getattr__(name: str) -> object:
+    place = _PLACES.get(name)
+    if place is None:
+        msg = f"module 'wfe' has no attribute {name!r}"
+        raise AttributeError(msg)
+    from importlib import import_module  # noqa: PLC0415 - the purpose of this function
+
+    found: object = getattr(import_module(place), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,1 @@
+"""Decides: what an instance does next, as pure functions of definition, state, messages and time."""

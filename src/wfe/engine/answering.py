@@ -1,0 +1,159 @@
+"""What the answer of a body does: one function for each kind of execution result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+import msgspec
+
+from wfe.engine import flow, structures
+from wfe.engine.asking import AskFailed
+from wfe.engine.failing import fail
+from wfe.engine.transition import Draft
+from wfe.model.errors import DataError
+from wfe.model.message import Answered, BodyStopped, Failed
+from wfe.model.moment import from_datetime, microseconds
+from wfe.model.pointer import ErrorRecord, Pointer
+from wfe.model.result import (
+    Branch,
+    End,
+    Failure,
+    Next,
+    Outcome,
+    Persist,
+    Skip,
+    Sleep,
+    SleepUntil,
+    WaitForEvent,
+)
+from wfe.model.status import LifecycleKind, WorkflowStatus
+
+if TYPE_CHECKING:
+    from wfe.model.moment import Moment
+
+__all__ = ["answered", "attempt_failed", "body_stopped"]
+
+_replace = msgspec.structs.replace
+
+_FIRST_POLL = 1_000_000
+_LONGEST_POLL = 60_000_000
+
+
+def answered(draft: Draft, message: Answered) -> None:
+    """A body has answered. A late answer, of an attempt that is over, is dropped with all that it changed."""
+    pointer = _current(draft, message.pointer, message.attempt)
+    if pointer is None:
+        return
+    try:
+        _merge(draft, pointer, message)
+    except DataError as error:
+        fail(draft, pointer, ErrorRecord(error.code, str(error), type="wfe.model.errors.DataError"), retryable=False)
+        return
+    if draft.stopping is not None:
+        # The result is recorded, but nothing follows it: the instance is being cancelled.
+        draft.note(LifecycleKind.STEP_SUCCEEDED, pointer, duration=max(0, draft.now - pointer.started))
+        draft.remove(pointer)
+        return
+    try:
+        _act(draft, pointer, message)
+    except AskFailed as failure:
+        fail(draft, pointer, failure.error, retryable=failure.retryable, classes=failure.classes)
+
+
+def _current(draft: Draft, number: int, attempt: int) -> Pointer | None:
+    pointer = draft.find(number)
+    if pointer is None or not pointer.runs_body or pointer.attempt != attempt:
+        return None
+    return pointer
+
+
+def _merge(draft: Draft, pointer: Pointer, message: Answered) -> None:
+    if message.patch is not None:
+        draft.merge_data(message.patch, base=message.base, pointer=pointer)
+    if message.output is not None:
+        draft.merge_data(message.output, base=message.base, pointer=pointer)
+    if message.values is not None:
+        draft.merge_values(message.values)
+
+
+def _act(draft: Draft, pointer: Pointer, message: Answered) -> None:
+    result = message.result
+    match result:
+        case Next():
+            flow.complete(draft, pointer)
+        case Outcome():
+            _outcome(draft, pointer, result.value)
+        case Sleep():
+            _sleep(draft, pointer, draft.now + microseconds(result.duration), message.persisted)
+        case SleepUntil():
+            _sleep(draft, pointer, from_datetime(result.when), message.persisted)
+        case Persist():
+            _poll(draft, pointer, result, message.persisted)
+        case Branch():
+            _branch(draft, _replace(pointer, persisted=message.persisted, event=b"", polls=0), result, message.items)
+        case WaitForEvent():
+            limit = None if result.timeout is None else microseconds(result.timeout)
+            structures.subscribe(draft, pointer, result.name, result.key, result.as_of, limit, message.persisted)
+        case Skip():
+            flow.skip(draft, pointer, draft.step_of(pointer), reason=result.reason or "")
+        case End():
+            draft.note(LifecycleKind.STEP_SUCCEEDED, pointer, duration=max(0, draft.now - pointer.started))
+            draft.remove(pointer)
+            flow.finish(draft, WorkflowStatus.COMPLETE)
+        case Failure():
+            # The runner turns it into `Failed`, which carries the record; here it would have no words.
+            fail(draft, pointer, ErrorRecord("step_failed", str(result.error)), retryable=result.retryable)
+        case _:
+            assert_never(result)
+
+
+def _outcome(draft: Draft, pointer: Pointer, value: object) -> None:
+    step = draft.step_of(pointer)
+    chosen = structures.matching_block(step, value)
+    block = None if chosen is None else step.blocks[chosen]
+    if block is None or not block.steps:
+        flow.complete(draft, pointer)
+        return
+    container = _replace(pointer, phase="outcome", block=chosen or 0, open=1)
+    draft.put(container)
+    flow.open_block(draft, container, block, -1, 0)
+
+
+def _sleep(draft: Draft, pointer: Pointer, until: Moment, persisted: bytes) -> None:
+    draft.put(pointer.slept(until, persisted))
+    draft.note(LifecycleKind.STEP_SLEEPING, pointer)
+
+
+def _poll(draft: Draft, pointer: Pointer, result: Persist, persisted: bytes) -> None:
+    first = _FIRST_POLL if result.poll is None else max(1, microseconds(result.poll))
+    pause = min(first << min(pointer.polls, 16), max(_LONGEST_POLL, first))
+    draft.put(pointer.slept(draft.now + pause, persisted, polls=pointer.polls + 1))
+    draft.note(LifecycleKind.STEP_SLEEPING, pointer)
+
+
+def _branch(draft: Draft, pointer: Pointer, result: Branch, items: tuple[bytes, ...]) -> None:
+    if draft.step_of(pointer).children is None:
+        message = f"Step {pointer.step!r} answered branch(…), but has no children; give them with .do(block)."
+        raise AskFailed(ErrorRecord("definition_error", message), retryable=False)
+    structures.branch_out(draft, pointer, items, parallel=result.parallel)
+
+
+def attempt_failed(draft: Draft, message: Failed) -> None:
+    """An attempt of a body failed. A late failure, of an attempt that is over, is dropped."""
+    pointer = _current(draft, message.pointer, message.attempt)
+    if pointer is None:
+        return
+    if draft.stopping is not None:
+        draft.note(LifecycleKind.STEP_CANCELLED, pointer, error=message.error)
+        draft.remove(pointer)
+        return
+    fail(draft, pointer, message.error, retryable=message.retryable, classes=message.classes)
+
+
+def body_stopped(draft: Draft, message: BodyStopped) -> None:
+    """A body that was asked to stop has stopped."""
+    pointer = draft.find(message.pointer)
+    if pointer is None or not pointer.runs_body or draft.stopping is None:
+        return
+    draft.note(LifecycleKind.STEP_CANCELLED, pointer)
+    draft.remove(pointer)

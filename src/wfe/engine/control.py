@@ -1,0 +1,86 @@
+"""Control requests: suspend, resume, cancel, terminate. They need the state only, not the code."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from wfe.engine import flow
+from wfe.engine.failing import HELD
+from wfe.engine.passing import go_on, time_passed
+from wfe.engine.transition import Draft
+from wfe.model.message import Control, ControlVerb
+from wfe.model.status import LifecycleKind, PointerStatus, WorkflowStatus
+from wfe.ports.store import Unsubscribe
+
+__all__ = ["controlled", "stopped_if_idle"]
+
+_replace = msgspec.structs.replace
+
+
+def controlled(draft: Draft, message: Control) -> None:
+    """Apply a request. One that asks for what already is changes nothing."""
+    match message.verb:
+        case ControlVerb.SUSPEND:
+            _suspend(draft, message.reason)
+        case ControlVerb.RESUME:
+            _resume(draft)
+        case ControlVerb.CANCEL:
+            _cancel(draft, message.reason)
+        case ControlVerb.TERMINATE:
+            draft.reason = message.reason
+            flow.finish(draft, WorkflowStatus.TERMINATED)
+        case _:
+            assert_never(message.verb)
+
+
+def _suspend(draft: Draft, reason: str) -> None:
+    if draft.status is not WorkflowStatus.RUNNABLE or draft.stopping is not None:
+        return
+    draft.status = WorkflowStatus.SUSPENDED
+    draft.reason = reason
+    draft.note(LifecycleKind.WORKFLOW_SUSPENDED, detail=reason)
+
+
+def _resume(draft: Draft) -> None:
+    if draft.status is not WorkflowStatus.SUSPENDED:
+        return
+    draft.status = WorkflowStatus.RUNNABLE
+    draft.reason = ""
+    draft.note(LifecycleKind.WORKFLOW_RESUMED)
+    for pointer in draft.live():
+        if pointer.status is PointerStatus.FAILED and pointer.phase == HELD:
+            draft.put(_replace(pointer.rearmed(), phase=""))
+    go_on(draft)
+    time_passed(draft)
+
+
+def _cancel(draft: Draft, reason: str) -> None:
+    if draft.stopping is not None:
+        return
+    draft.stopping = WorkflowStatus.CANCELLED
+    draft.status = WorkflowStatus.RUNNABLE
+    draft.reason = reason
+    draft.todo.clear()
+    for pointer in draft.live():
+        if pointer.status is PointerStatus.WAITING_FOR_EVENT:
+            draft.unsubscribe.append(Unsubscribe(pointer.id, pointer.waits))
+        if pointer.runs_body and pointer.id in draft.state.running:
+            draft.stop.append(pointer.id)
+        elif pointer.status is not PointerStatus.FAILED:
+            if pointer.open == 0:
+                draft.note(LifecycleKind.STEP_CANCELLED, pointer)
+            draft.remove(pointer)
+
+
+def stopped_if_idle(draft: Draft) -> None:
+    """End an instance that is being cancelled once no body of it runs."""
+    if draft.stopping is None or draft.ended:
+        return
+    if any(pointer.runs_body for pointer in draft.live()):
+        return
+    draft.open = 0
+    flow.finish(draft, draft.stopping)
+
+

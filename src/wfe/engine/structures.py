@@ -1,0 +1,268 @@
+"""Control structures: what a step without a body does when it is reached, and when a branch of it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from wfe.engine import flow
+from wfe.engine.asking import AskFailed, ChildRequest
+from wfe.engine.failing import fail_container
+from wfe.engine.transition import Draft
+from wfe.model.definition import StepKind
+from wfe.model.document import encode_typed
+from wfe.model.durations import to_timedelta
+from wfe.model.errors import DataError
+from wfe.model.moment import from_datetime, microseconds
+from wfe.model.pointer import ErrorRecord, Pointer
+from wfe.model.status import LifecycleKind, PointerStatus, WorkflowStatus
+from wfe.ports.store import Subscribe
+
+if TYPE_CHECKING:
+    from wfe.model.definition import Block, Step
+
+__all__ = ["ENTRIES", "arrived", "branch_out", "matching_block", "subscribe"]
+
+_replace = msgspec.structs.replace
+
+_MAX_SPREAD = 25_000
+"""Branches of one loop that are open at a time, so that an instance stays below its limit of live pointers."""
+
+
+def arrived(draft: Draft, step: Step, container: Pointer, slot: int) -> None:
+    """A branch of a container has ended: begin the next one, or end the container when none is open."""
+    kind = StepKind.FOR_EACH if container.phase == "branch" else step.kind
+    if kind is StepKind.WHILE and not container.failed:
+        _turn(draft, step, container, slot)
+    elif kind is StepKind.FOR_EACH and _may_go_on(step, container):
+        _spawn(draft, step, container, slot)
+    elif container.open == 0:
+        _end(draft, container)
+
+
+def _may_go_on(step: Step, container: Pointer) -> bool:
+    if container.spawned >= container.total:
+        return False
+    in_order = _width(step, container) == 1
+    return not (container.failed and (in_order or step.option("fail_fast")))
+
+
+def _end(draft: Draft, container: Pointer) -> None:
+    if container.failed:
+        fail_container(draft, container)
+    elif container.phase == "branch":
+        flow.begin(draft, _replace(container, phase="", spawned=0, total=0, status=PointerStatus.PENDING))
+    else:
+        flow.complete(draft, container)
+
+
+def _sequence(draft: Draft, step: Step, pointer: Pointer) -> None:
+    _take(draft, step.blocks[0] if step.blocks else None, pointer)
+
+
+def _if(draft: Draft, step: Step, pointer: Pointer) -> None:
+    chosen = 0 if flow.ask(draft, step, "condition", pointer.scope, pointer.index) else 1
+    _take(draft, step.blocks[chosen] if chosen < len(step.blocks) else None, pointer, chosen)
+
+
+def _decide(draft: Draft, step: Step, pointer: Pointer) -> None:
+    value = flow.ask(draft, step, "selector", pointer.scope, pointer.index)
+    chosen = matching_block(step, value)
+    _take(draft, None if chosen is None else step.blocks[chosen], pointer, chosen or 0)
+
+
+def matching_block(step: Step, value: object) -> int | None:
+    """Find the block whose label equals a value (5 == 5.0, but true is not 1), else the default one."""
+    default = None
+    for number, block in enumerate(step.blocks):
+        if block.is_default:
+            default = number
+        elif block.label == value and isinstance(block.label, bool) == isinstance(value, bool):
+            return number
+    return default
+
+
+def _take(draft: Draft, block: Block | None, pointer: Pointer, number: int = 0) -> None:
+    """Run one block, then go on; without a block go on at once."""
+    if block is None or not block.steps:
+        flow.complete(draft, pointer)
+        return
+    container = _replace(pointer, block=number, open=1)
+    draft.put(container)
+    flow.open_block(draft, container, block, -1, 0)
+
+
+def _while(draft: Draft, step: Step, pointer: Pointer) -> None:
+    _turn(draft, step, pointer, 0)
+
+
+def _turn(draft: Draft, step: Step, container: Pointer, slot: int) -> None:
+    if not flow.ask(draft, step, "condition", container.scope, container.index):
+        flow.complete(draft, container)
+        return
+    container = _replace(container, open=1, spawned=container.spawned + 1)
+    draft.put(container)
+    flow.open_block(draft, container, step.blocks[0], -1, slot)
+
+
+def _parallel(draft: Draft, step: Step, pointer: Pointer) -> None:
+    if not step.blocks:
+        flow.complete(draft, pointer)
+        return
+    container = _replace(pointer, open=len(step.blocks), total=len(step.blocks))
+    draft.put(container)
+    for block in reversed(step.blocks):
+        flow.open_block(draft, container, block, -1, 0)
+
+
+def _for_each(draft: Draft, step: Step, pointer: Pointer) -> None:
+    collection = flow.ask(draft, step, "collection", pointer.scope, pointer.index)
+    if isinstance(collection, str | bytes | dict) or not isinstance(collection, Iterable):
+        message = f"The collection of step {step.id!r} is a {type(collection).__name__}; a list or another iterable is needed."
+        raise AskFailed(ErrorRecord("data_error", message), retryable=False)
+    spread(draft, step, pointer, _encoded_items(step, collection))
+
+
+def _encoded_items(step: Step, collection: Iterable[object]) -> list[bytes]:
+    try:
+        return [encode_typed(item, path=f"$[{number}]") for number, item in enumerate(collection)]
+    except DataError as error:
+        message = f"The collection of step {step.id!r} cannot be stored: {error}"
+        raise AskFailed(ErrorRecord(error.code, message), retryable=False) from error
+
+
+def spread(draft: Draft, step: Step, pointer: Pointer, items: list[bytes]) -> None:
+    """Make a pointer the container of one branch per item."""
+    if not items or not _loop_block(step, pointer).steps:
+        _end(draft, pointer)
+        return
+    container = _replace(pointer, total=len(items), spawned=0, open=0)
+    draft.items[container.id] = b"[" + b",".join(items) + b"]"
+    draft.put(container)
+    _spawn(draft, step, container, 0)
+
+
+def branch_out(draft: Draft, pointer: Pointer, items: tuple[bytes, ...], *, parallel: bool) -> None:
+    """A body asked for its children to be run, once per value."""
+    step = draft.step_of(pointer)
+    container = _replace(pointer, phase="branch", block=-1 if parallel else -2)
+    spread(draft, step, container, list(items))
+
+
+def _loop_block(step: Step, container: Pointer) -> Block:
+    if container.phase == "branch":
+        assert step.children is not None
+        return step.children
+    return step.blocks[0]
+
+
+def _width(step: Step, container: Pointer) -> int:
+    """How many branches may be open at a time."""
+    if container.phase == "branch":
+        return 1 if container.block == -2 else _MAX_SPREAD  # noqa: PLR2004 - see branch_out
+    if step.option("parallel", default=True) is False:
+        return 1
+    limit = step.option("max_parallel")
+    return min(limit, _MAX_SPREAD) if isinstance(limit, int) else _MAX_SPREAD
+
+
+def _spawn(draft: Draft, step: Step, container: Pointer, slot: int) -> None:
+    """Begin as many branches as may be open; the first takes over the slot of the branch that has just ended."""
+    count = min(_width(step, container) - container.open, container.total - container.spawned)
+    if count <= 0:
+        return
+    first = container.spawned
+    container = _replace(container, open=container.open + count, spawned=first + count)
+    draft.put(container)
+    block = _loop_block(step, container)
+    for index in range(first + count - 1, first - 1, -1):
+        flow.open_block(draft, container, block, index, slot if index == first else 0)
+
+
+def _delay(draft: Draft, step: Step, pointer: Pointer) -> None:
+    value = flow.ask(draft, step, "duration", pointer.scope, pointer.index)
+    until = _point_in_time(draft, step, value)
+    if until <= draft.now:
+        flow.complete(draft, pointer)
+        return
+    draft.put(pointer.slept(until))
+    draft.note(LifecycleKind.STEP_SLEEPING, pointer)
+
+
+def _point_in_time(draft: Draft, step: Step, value: object) -> int:
+    try:
+        if isinstance(value, datetime):
+            return from_datetime(value)
+        if isinstance(value, timedelta | int | float | str) and not isinstance(value, bool):
+            return draft.now + microseconds(to_timedelta(value))
+    except (ValueError, OverflowError) as error:
+        message = f"The duration of step {step.id!r} is not valid: {error}"
+        raise AskFailed(ErrorRecord("data_error", message), retryable=False) from error
+    message = f"The duration of step {step.id!r} is a {type(value).__name__}; give a timedelta, seconds, text or a datetime."
+    raise AskFailed(ErrorRecord("data_error", message), retryable=False)
+
+
+def _wait_for(draft: Draft, step: Step, pointer: Pointer) -> None:
+    scope, index = pointer.scope, pointer.index
+    name = flow.ask(draft, step, "event_name", scope, index)
+    key = flow.ask(draft, step, "event_key", scope, index)
+    as_of = flow.ask(draft, step, "as_of", scope, index) if "as_of" in step.values else None
+    limit = step.option("timeout_us")
+    subscribe(draft, pointer, str(name), str(key), as_of, limit if isinstance(limit, int) else None)
+
+
+def subscribe(
+    draft: Draft, pointer: Pointer, name: str, key: str, as_of: object, limit: int | None, persisted: bytes = b""
+) -> None:
+    """Make a pointer wait for an event."""
+    if not (as_of is None or as_of == "any" or (isinstance(as_of, datetime) and as_of.tzinfo is not None)):
+        message = f"as_of of step {pointer.step!r} is {as_of!r}; give an aware datetime, 'any' or None."
+        raise AskFailed(ErrorRecord("data_error", message), retryable=False)
+    since = from_datetime(as_of) if isinstance(as_of, datetime) else (0 if as_of == "any" else None)
+    waiting = pointer.waited(0 if limit is None else draft.now + limit, persisted)
+    draft.put(waiting)
+    draft.subscribe.append(Subscribe(waiting.id, waiting.waits, name, key, since))
+    draft.note(LifecycleKind.STEP_WAITING, waiting, detail=f"event {name!r} with key {key!r}")
+
+
+def _sub_workflow(draft: Draft, step: Step, pointer: Pointer) -> None:
+    inputs = flow.ask(draft, step, "inputs", pointer.scope, pointer.index) if "inputs" in step.values else None
+    version = step.option("version")
+    child_id = f"{draft.state.id}~{draft.head.run}.{pointer.id}.{pointer.failures}"
+    request = ChildRequest(
+        child_id,
+        str(step.option("definition_id")),
+        version if isinstance(version, int) else None,
+        inputs,
+        draft.data,
+        pointer.id,
+        str(step.option("on_parent_end", "cancel")),
+    )
+    start = draft.asker.child(request)
+    draft.children.append(start)
+    waiting = pointer.waited(0, child=child_id)
+    draft.put(waiting)
+    draft.note(LifecycleKind.STEP_WAITING, waiting, detail=f"child {child_id!r}")
+
+
+def _end_workflow(draft: Draft, step: Step, pointer: Pointer) -> None:
+    del step
+    draft.note(LifecycleKind.STEP_SUCCEEDED, pointer)
+    flow.finish(draft, WorkflowStatus.COMPLETE)
+
+
+ENTRIES: dict[StepKind, Callable[[Draft, Step, Pointer], None]] = {
+    StepKind.SEQUENCE: _sequence,
+    StepKind.IF: _if,
+    StepKind.WHILE: _while,
+    StepKind.FOR_EACH: _for_each,
+    StepKind.PARALLEL: _parallel,
+    StepKind.DECIDE: _decide,
+    StepKind.DELAY: _delay,
+    StepKind.WAIT_FOR: _wait_for,
+    StepKind.SUB_WORKFLOW: _sub_workflow,
+    StepKind.END: _end_workflow,
+}

@@ -1,0 +1,377 @@
+"""One transition while it is being decided (`Draft`), and decided (`Transition`).
+
+A draft lies over a state like a sheet of glass: it reads what is below and writes only on itself. Thrown away, nothing has
+happened; that makes a decision a pure function although its rules write step by step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from wfe.engine.asking import LoopItem
+from wfe.engine.state import encode_head, encode_pointer
+from wfe.model.document import Limits, Patch, check_size, merge
+from wfe.model.errors import DataError
+from wfe.model.instance import Head
+from wfe.model.lifecycle import LogRecord, encode_records
+from wfe.model.pointer import ROOT_SCOPE, ErrorRecord, Pointer
+from wfe.model.status import LifecycleKind, PointerStatus, WorkflowStatus
+from wfe.ports.store import Changes, ErrorRow, InboxInsert, ItemsRow, PointerRow, Start, Subscribe, Unsubscribe
+
+if TYPE_CHECKING:
+    from wfe.engine.asking import Asker
+    from wfe.engine.state import InstanceState
+    from wfe.model.definition import Step, WorkflowDefinition
+    from wfe.model.moment import Moment
+
+__all__ = ["Draft", "Transition"]
+
+_error_encoder = msgspec.msgpack.Encoder()
+_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+
+MAX_DECISIONS = 1000
+"""Steps reached in one transition before it is committed: a loop whose turns run no body must not hold up the host."""
+
+
+class Transition:
+    """A decision: what to write, and what to do once it is written."""
+
+    __slots__ = (
+        "again", "changed", "changes", "data", "gone", "head", "items", "notes", "run", "stop", "values", "writers",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        changes: Changes,
+        head: Head,
+        data: bytes,
+        values: bytes,
+        changed: list[Pointer],
+        gone: list[int],
+        items: dict[int, bytes],
+        writers: dict[str, tuple[int, int, str]],
+        run: list[int],
+        stop: list[int],
+        again: bool,
+        notes: list[LogRecord],
+    ) -> None:
+        self.changes = changes
+        """What the store writes."""
+        self.head = head
+        self.data = data
+        self.values = values
+        self.changed = changed
+        self.gone = gone
+        """Ids of pointers that have ended."""
+        self.items = items
+        self.writers = writers
+        self.run = run
+        """Pointers whose bodies are to be run after the commit."""
+        self.stop = stop
+        """Pointers whose bodies, if they run, are to be cancelled after the commit."""
+        self.again = again
+        """Whether to decide again at once: some pointers are pending only because this decision had grown long enough."""
+        self.notes = notes
+        """The announcements of this transition."""
+
+
+class Draft:
+    """A transition in the making."""
+
+    __slots__ = (
+        "again", "asker", "budget", "cancel_children", "changed", "children", "consumed", "data", "definition", "ended",
+        "error", "errors", "failed", "first_failed", "fresh_slot", "gone", "gone_slots", "head", "items", "limits", "messages",
+        "next_pointer", "next_slot", "now", "open", "places", "positions", "random", "reason", "records", "run", "state",
+        "status", "stop", "stopping", "subscribe", "todo", "unsubscribe", "values", "writers",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        definition: WorkflowDefinition | None,
+        state: InstanceState,
+        *,
+        now: Moment,
+        asker: Asker,
+        random: Callable[[], float],
+        limits: Limits,
+    ) -> None:
+        head = state.head
+        self.definition = definition
+        self.places = {} if definition is None else definition.places
+        self.state = state
+        self.now = now
+        self.asker = asker
+        self.random = random
+        self.limits = limits
+        self.head = head
+        self.status = head.status
+        self.stopping = head.stopping
+        self.reason = head.reason
+        self.error = head.error
+        self.next_pointer = head.next_pointer
+        self.next_slot = self.fresh_slot = head.next_slot
+        self.open = head.open
+        self.failed = head.failed
+        self.first_failed = head.first_failed
+        self.data = state.data
+        self.values = state.values
+        self.changed: dict[int, Pointer] = {}
+        self.gone: dict[int, Pointer] = {}
+        self.gone_slots: set[int] = set()
+        self.items: dict[int, bytes] = {}
+        self.writers: dict[str, tuple[int, int, str]] = {}
+        self.run: list[int] = []
+        self.stop: list[int] = []
+        self.todo: list[Callable[[], None]] = []
+        self.records: list[LogRecord] = []
+        self.errors: list[ErrorRecord] = []
+        self.subscribe: list[Subscribe] = []
+        self.unsubscribe: list[Unsubscribe] = []
+        self.consumed: list[int] = []
+        self.positions: list[tuple[str, str, int]] = []
+        self.children: list[Start] = []
+        self.messages: list[InboxInsert] = []
+        self.cancel_children = False
+        self.ended = False
+        self.again = False
+        self.budget = MAX_DECISIONS
+
+    # What is there
+
+    @property
+    def halted(self) -> bool:
+        """Whether nothing may begin: suspended, stopping, ended, or without the code."""
+        return (
+            self.ended
+            or self.stopping is not None
+            or self.status is not WorkflowStatus.RUNNABLE
+            or self.definition is None
+        )
+
+    def find(self, pointer_id: int) -> Pointer | None:
+        """Give a live pointer as this draft sees it."""
+        found = self.changed.get(pointer_id)
+        if found is not None:
+            return found
+        return None if pointer_id in self.gone else self.state.pointers.get(pointer_id)
+
+    def live(self) -> list[Pointer]:
+        """List all live pointers. Costs as much as there are: for rare moves only."""
+        merged = {**self.state.pointers, **self.changed}
+        return [pointer for pointer in merged.values() if pointer.id not in self.gone]
+
+    def step_of(self, pointer: Pointer) -> Step:
+        """Give the step that a pointer stands on."""
+        return self.places[pointer.step].step
+
+    def loops(self, pointer: Pointer | None, scope: int, index: int) -> tuple[LoopItem, ...]:
+        """Give the loops around a place, nearest first."""
+        found: list[LoopItem] = []
+        if pointer is not None:
+            scope, index = pointer.scope, pointer.index
+        while scope != ROOT_SCOPE:
+            container = self.find(scope)
+            if container is None:
+                break
+            if index >= 0:
+                own = self.items.get(scope)
+                item = self.state.item(scope, index) if own is None else bytes(_list_decoder.decode(own)[index])
+                found.append(LoopItem(item, index))
+            scope, index = container.scope, container.index
+        return tuple(found)
+
+    # What changes
+
+    def new_pointer(self, step_id: str, scope: int, index: int, slot: int) -> Pointer:
+        """Make a pointer; it counts once it is put. `slot` 0 takes a new slot, another one takes over that of a pointer that ended."""
+        if not slot:
+            slot = self.next_slot
+            self.next_slot += 1
+        number = self.next_pointer
+        self.next_pointer += 1
+        return Pointer(number, slot, step_id, scope, index=index, started=self.now)
+
+    def put(self, pointer: Pointer) -> None:
+        """Write a pointer."""
+        self.changed[pointer.id] = pointer
+        self.gone_slots.discard(pointer.slot)
+
+    def remove(self, pointer: Pointer) -> None:
+        """A pointer has ended. Its slot is free for its successor."""
+        self.changed.pop(pointer.id, None)
+        self.gone[pointer.id] = pointer
+        self.gone_slots.add(pointer.slot)
+
+    def note(
+        self,
+        kind: LifecycleKind,
+        pointer: Pointer | None = None,
+        *,
+        duration: int = -1,
+        error: ErrorRecord | None = None,
+        detail: str = "",
+    ) -> None:
+        """Announce something."""
+        if pointer is None:
+            self.records.append(LogRecord(kind, "", 0, 0, duration, error, detail))
+        else:
+            self.records.append(
+                LogRecord(kind, pointer.step, pointer.id, pointer.failures + 1, duration, error, detail)
+            )
+
+    def merge_data(self, patch: Patch, *, base: int, pointer: Pointer) -> None:
+        """Merge fields into the data.
+
+        Raises:
+            DataError: The data would be too large, or (strict_data) a parallel branch has written a field since `base`.
+        """
+        clashes = []
+        for field in patch.changed:
+            last = self.writers.get(field) or self.state.writers.get(field)
+            if last is not None and last[0] > base and last[1] != pointer.id:
+                clashes.append((field, last[2]))
+        if clashes:
+            text = ", ".join(f"{field!r} (also written by {step!r})" for field, step in clashes)
+            if self.definition is not None and self.definition.strict_data:
+                msg = f"Step {pointer.step!r} and a parallel branch both wrote {text}, and the workflow has strict_data."
+                raise DataError(msg, path=f"$.{clashes[0][0]}", reason="overwritten")
+            self.note(LifecycleKind.DATA_OVERWRITTEN, pointer, detail=f"{pointer.step!r} overwrote {text}")
+        data = merge(self.data, patch)
+        check_size(data, self.limits.max_data_bytes, f"The data of instance {self.state.id!r}")
+        self.data = data
+        revision = self.state.revision + 1
+        for field in patch.changed:
+            self.writers[field] = (revision, pointer.id, pointer.step)
+
+    def merge_values(self, patch: Patch) -> None:
+        """Merge context values."""
+        values = merge(self.values, patch)
+        check_size(values, self.limits.max_data_bytes, f"The values of instance {self.state.id!r}")
+        self.values = values
+
+    # The decision
+
+    def decided(self) -> Transition:
+        """Close the draft."""
+        head = self.head
+        sequence = head.sequence + len(self.records)
+        new_head = Head(
+            self.status,
+            self.next_pointer,
+            self.next_slot,
+            sequence,
+            head.run,
+            self.open,
+            self.failed,
+            self.first_failed,
+            head.errors + len(self.errors),
+            self.stopping,
+            self.reason,
+            self.error,
+        )
+        changed = list(self.changed.values())
+        run = [number for number in self.run if number in self.changed and self.changed[number].runs_body]
+        busy = not self.ended and (bool(run) or self.again or self._still_running())
+        gone_slots = [slot for slot in self.gone_slots if slot < self.fresh_slot]
+        known_items = self.state.items
+        first_error = head.errors + 1
+        changes = Changes(
+            status=self.status,
+            run=head.run,
+            head=encode_head(new_head),
+            wake_at=self._wake(busy=busy),
+            hold=busy and self.definition is not None,
+            ended=self.ended,
+            pointers=[PointerRow(pointer.slot, encode_pointer(pointer)) for pointer in changed],
+            pointers_gone=gone_slots,
+            data=None if self.data is self.state.data else self.data,
+            values=None if self.values is self.state.values else self.values,
+            items=[ItemsRow(number, text) for number, text in self.items.items() if number not in self.gone]
+            if self.items
+            else (),
+            items_gone=[number for number in self.gone if number in known_items] if known_items else (),
+            consumed=self.consumed,
+            positions=self.positions,
+            subscribe=self._subscriptions(),
+            unsubscribe=self.unsubscribe,
+            first_sequence=head.sequence + 1,
+            record_count=len(self.records),
+            records=encode_records(self.records),
+            errors=[
+                ErrorRow(first_error + number, _error_encoder.encode(error)) for number, error in enumerate(self.errors)
+            ]
+            if self.errors
+            else (),
+            children=self.children,
+            messages=self.messages,
+            cancel_children=_CANCEL_CHILD if self.cancel_children else None,
+        )
+        return Transition(
+            changes=changes,
+            head=new_head,
+            data=self.data,
+            values=self.values,
+            changed=changed,
+            gone=list(self.gone),
+            items=self.items,
+            writers=self.writers,
+            run=run,
+            stop=self.stop,
+            again=self.again and not self.ended,
+            notes=self.records,
+        )
+
+    def _still_running(self) -> bool:
+        """Whether a body that was running before this draft may still be running after it."""
+        for number in self.state.running:
+            if number in self.gone:
+                continue
+            pointer = self.changed.get(number)
+            if pointer is None or pointer.runs_body:
+                return True
+        return False
+
+    def _wake(self, *, busy: bool) -> Moment | None:
+        if self.ended:
+            return None
+        if busy:
+            return 0
+        if self.status is not WorkflowStatus.RUNNABLE:
+            return None
+        if self.definition is None and any(pointer.status is PointerStatus.PENDING for pointer in self.live()):
+            return 0
+        own = [pointer.wake for pointer in self.changed.values() if pointer.wake]
+        below = self.state.timers.earliest(_Either(self.changed, self.gone))
+        if below is not None:
+            own.append(below)
+        return min(own, default=None)
+
+    def _subscriptions(self) -> list[Subscribe]:
+        return [wait for wait in self.subscribe if wait.pointer in self.changed]
+
+
+class _Either:
+    """Membership in one of two maps, without joining them."""
+
+    __slots__ = ("_first", "_second")
+
+    def __init__(self, first: dict[int, Pointer], second: dict[int, Pointer]) -> None:
+        self._first = first
+        self._second = second
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._first or key in self._second
+
+
+def _packed_cancel() -> bytes:
+    from wfe.engine.inbox import pack  # noqa: PLC0415 - a constant, not a dependency of the module
+    from wfe.model.message import Control, ControlVerb  # noqa: PLC0415
+
+    return pack(Control(ControlVerb.CANCEL, "its parent has ended"))
+
+
+_CANCEL_CHILD = _packed_cancel()

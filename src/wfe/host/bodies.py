@@ -1,0 +1,370 @@
+"""Runs one attempt of one step body and turns what comes of it into a message for the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from wfe.host.errors_of import class_names, record_of
+from wfe.model.context import UNTOUCHED, LoopFrame, StepBody, StepExecutionContext, WorkflowInfo
+from wfe.model.definition import Field
+from wfe.model.document import EMPTY_DOCUMENT, Patch, decode_plain, encode_typed, patch_between
+from wfe.model.errors import DataError, StepTimeout, WfeError
+from wfe.model.message import Answered, Failed
+from wfe.model.moment import to_datetime
+from wfe.model.pointer import ErrorRecord
+from wfe.model.result import NEXT, Branch, End, ExecutionResult, Failure, Next, Outcome, Persist, Sleep, SleepUntil
+from wfe.model.result import WaitForEvent as WaitForEventResult
+from wfe.ports.executor import StepRequest
+
+if TYPE_CHECKING:
+    from wfe.engine.state import InstanceState
+    from wfe.host.registry import Body, Registration
+    from wfe.host.threads import Call, ThreadPool
+    from wfe.model.pointer import Pointer
+
+__all__ = ["BodyRun", "BodySurroundings", "workflow_info"]
+
+_KEEPS_DATA = (Persist, Sleep, SleepUntil, Branch, WaitForEventResult)
+_HAS_OUTPUT = (Next, Outcome, End)
+
+
+def workflow_info(state: InstanceState) -> WorkflowInfo:
+    """Give what a body may know of its instance."""
+    return WorkflowInfo(
+        state.id,
+        state.name,
+        state.definition_key.id,
+        state.definition_key.version,
+        state.reference,
+        state.head.status,
+        to_datetime(state.created_at),
+        state.head.run,
+    )
+
+
+class BodySurroundings:
+    """What bodies need of their host."""
+
+    def __init__(
+        self,
+        *,
+        threads: ThreadPool,
+        step_factory: Callable[[type], object] | None,
+        log: Callable[[str, str, str, str], None],
+        process_pool: Callable[[], Any],
+    ) -> None:
+        self.threads = threads
+        self.step_factory = step_factory
+        self.log = log
+        """Takes (workflow id, step, stream, text)."""
+        self.process_pool = process_pool
+
+
+class BodyRun:
+    """One attempt that is running. Its task ends with exactly one message, or with none when it was stopped."""
+
+    __slots__ = (
+        "_around", "_body", "_call", "_context", "_loops", "_pointer", "_registration", "_state", "base", "stopping", "task",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        around: BodySurroundings,
+        registration: Registration,
+        body: Body,
+        state: InstanceState,
+        pointer: Pointer,
+        loops: tuple[tuple[bytes, int], ...],
+    ) -> None:
+        self._around = around
+        self._registration = registration
+        self._body = body
+        self._state = state
+        self._pointer = pointer
+        self._loops = loops
+        self._call: Call | None = None
+        self._context: StepExecutionContext[Any] | None = None
+        self.base = state.revision
+        self.stopping = False
+        """Whether the host asked it to stop; what it answers then does not count as a failure of its own."""
+        self.task: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """Ask the body to end: its task is cancelled, its flag set; a thread is no longer waited for."""
+        self.stopping = True
+        if self._context is not None:
+            self._context.cancelled.set()
+        if self.task is not None:
+            self.task.cancel()
+
+    async def answer(self) -> Answered | Failed | None:
+        """Run the body. None: it was stopped."""
+        pointer, body = self._pointer, self._body
+        try:
+            # The copy is made of the state as it is now: later transitions of parallel branches do not change it.
+            document, values = self._state.data, self._state.values
+            context = self._make_context(document, values)
+            if body.executor is not None:
+                return await self._execute(document)
+            function = body.function
+            assert function is not None
+            target: Any = function
+            if body.is_class:
+                target = self._construct(function)
+            if body.timeout is None:
+                answer = await self._call_body(target, context)
+            else:
+                answer = await self._limited(target, context)
+            return await self._answered(answer, target, context, document, values)
+        except asyncio.CancelledError:
+            if self.stopping:
+                return None
+            error = RuntimeError("the body was cancelled from within")
+            return Failed(pointer.id, pointer.attempt, record_of(error), classes=class_names(error))
+        except BaseException as error:  # noqa: BLE001 - whatever a body raises is a failure of its step
+            return await self._failed(error)
+
+    # Calling
+
+    def _make_context(self, document: bytes, values: bytes) -> StepExecutionContext[Any]:
+        pointer, state, codec = self._pointer, self._state, self._registration.codec
+        timeout = self._body.timeout
+        loops = self._loops
+        self._context = context = StepExecutionContext(
+            load_data=lambda: codec.decode(document),
+            load_workflow=lambda: workflow_info(state),
+            step=self._body.info,
+            pointer_id=str(pointer.id),
+            attempt=pointer.failures + 1,
+            deadline=None if timeout is None else datetime.now(UTC) + timeout,
+            persisted=pointer.persisted,
+            event=pointer.event,
+            load_values=(lambda: _mapping(values)) if values != EMPTY_DOCUMENT else dict,
+            load_loops=(lambda: [LoopFrame(item, index) for item, index in loops]) if loops else None,
+            log=lambda stream, text: self._around.log(state.id, pointer.step, stream, text),
+        )
+        return context
+
+    def _construct(self, body_class: Callable[..., Any]) -> object:
+        factory = self._around.step_factory
+        return factory(body_class) if factory is not None else body_class()  # type: ignore[arg-type]  # is_class says so
+
+    async def _call_body(self, target: Any, context: StepExecutionContext[Any]) -> object:  # noqa: ANN401 - any callable
+        body = self._body
+        arguments: dict[str, object] = {}
+        if body.inputs:
+            arguments = self._inputs(context)
+            if body.is_class:
+                for name, value in arguments.items():
+                    setattr(target, name, value)
+                arguments = {}
+        function = target.run if body.is_class else target
+        if body.is_async:
+            return await function(context, **arguments)
+        if body.attributes.executor == "process":
+            from wfe.host.processes import call_in_process  # noqa: PLC0415 - only where it is asked for
+
+            return await call_in_process(self._around.process_pool(), target, body, context, arguments)
+        answer = await self._in_thread(lambda: function(context, **arguments))
+        # A plain function that gives a coroutine (a partial, a wrapper) meant to be a coroutine function.
+        return await answer if inspect.isawaitable(answer) else answer
+
+    async def _in_thread(self, function: Callable[[], Any]) -> object:
+        self._call = call = self._around.threads.submit(function, asyncio.get_running_loop())
+        try:
+            return await call.done
+        except asyncio.CancelledError:
+            if self._context is not None:
+                self._context.cancelled.set()
+            call.abandon()
+            raise
+
+    async def _limited(self, target: Any, context: StepExecutionContext[Any]) -> object:  # noqa: ANN401 - any callable
+        limit = self._body.timeout
+        assert limit is not None
+        clock = asyncio.timeout(limit.total_seconds())
+        try:
+            async with clock:
+                return await self._call_body(target, context)
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            context.cancelled.set()
+            msg = f"Step {self._pointer.step!r} took longer than its timeout of {limit}."
+            raise StepTimeout(msg) from None
+
+    async def _execute(self, document: bytes) -> Answered:
+        body, pointer, state = self._body, self._pointer, self._state
+        assert body.executor is not None
+        cancelled = asyncio.Event()
+        data = _mapping(document)
+        values: dict[str, object] = {}
+        if self._loops:
+            item, index = self._loops[0]
+            values = {"item": decode_plain(item), "index": index}
+        request = StepRequest(
+            step_id=pointer.step,
+            step_name=body.info.name,
+            config=body.step.config,
+            data=data,
+            workflow_id=state.id,
+            definition_id=state.definition_key.id,
+            attempt=pointer.failures + 1,
+            idempotency_key=f"{state.id}:{pointer.id}",
+            log=lambda stream, text: self._around.log(state.id, pointer.step, stream, text),
+            cancelled=cancelled,
+            timeout=body.timeout,
+            values=values,
+        )
+        try:
+            fields = await body.executor.execute(request)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return self._message(Next(fields), None, None, document)
+
+    def _inputs(self, context: StepExecutionContext[Any]) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for slot in self._body.inputs:
+            value = self._body.step.values[slot]
+            code = self._registration.definition.code.get((self._pointer.step, slot))
+            if code is not None:
+                found[slot[6:]] = code(context.data, context) if _wants_context(code) else code(context.data)
+            else:
+                found[slot[6:]] = _plain_value(value, self._state.data)
+        return found
+
+    # What came of it
+
+    async def _answered(
+        self, answer: object, target: object, context: StepExecutionContext[Any], document: bytes, values: bytes
+    ) -> Answered | Failed:
+        pointer = self._pointer
+        if answer is None:
+            result: Any = NEXT
+        elif isinstance(answer, ExecutionResult):
+            result = answer
+        elif isinstance(answer, Mapping):
+            result = Next(answer)
+        else:
+            msg = (
+                f"Step {pointer.step!r} answered a {type(answer).__module__}.{type(answer).__qualname__}; a body answers an "
+                "ExecutionResult, a mapping or None."
+            )
+            raise TypeError(msg)
+        if isinstance(result, Failure):
+            error = result.error if isinstance(result.error, BaseException) else WfeError(result.error)
+            record = record_of(error, code="step_failed" if not isinstance(result.error, WfeError) else None)
+            return Failed(pointer.id, pointer.attempt, record, result.retryable, class_names(error))
+        if isinstance(target, StepBody) and type(target).on_success is not StepBody.on_success:
+            await _maybe(target.on_success(context))
+        if self._body.outputs:
+            self._take_outputs(target, context)
+        data = context.taken_data
+        patch = None if data is UNTOUCHED else self._registration.codec.patch(document, data)
+        kept = context.taken_values
+        changed_values = None if kept is UNTOUCHED else patch_between(values, encode_typed(kept, path="$values"))
+        return self._message(result, patch, changed_values, document)
+
+    def _message(self, result: Any, patch: Patch | None, values: Patch | None, document: bytes) -> Answered:  # noqa: ANN401
+        pointer = self._pointer
+        output, persisted, items = None, b"", ()
+        if isinstance(result, _HAS_OUTPUT):
+            if result.output is not None:
+                if not isinstance(result.output, Mapping):
+                    msg = f"The output of step {pointer.step!r} is a {type(result.output).__qualname__}, not a mapping."
+                    raise TypeError(msg)
+                output = self._registration.codec.output(result.output, document) if result.output else None
+        elif isinstance(result, _KEEPS_DATA):
+            if result.data is not None:
+                persisted = encode_typed(result.data, path="$persistence_data")
+            if isinstance(result, Branch):
+                items = tuple(encode_typed(value, path=f"$values[{n}]") for n, value in enumerate(result.values))
+        return Answered(
+            pointer.id, pointer.failures + 1, result, patch, self.base, output, values, persisted, items
+        )
+
+    def _take_outputs(self, target: object, context: StepExecutionContext[Any]) -> None:
+        for slot in self._body.outputs:
+            field = slot[7:]
+            value = self._body.step.values[slot]
+            code = self._registration.definition.code.get((self._pointer.step, slot))
+            if code is not None:
+                found = code(target)
+            else:
+                assert isinstance(value, Field)
+                found = getattr(target, value.path)
+            data = context.data
+            if isinstance(data, dict):
+                data[field] = found
+            else:
+                setattr(data, field, found)
+
+    async def _failed(self, error: BaseException) -> Failed:
+        pointer, body = self._pointer, self._body
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            what = f"The body of step {pointer.step!r} tried to end the program ({type(error).__name__}: {error})"
+            return Failed(pointer.id, pointer.attempt, record_of(error, prefix=f"{what} "), classes=class_names(error))
+        retryable = not isinstance(error, DataError)
+        record = record_of(error)
+        own = self._registration.definition.policies_of(pointer.step).retry
+        default = self._registration.definition.default_policies.retry
+        policy = own or default
+        with contextlib.suppress(Exception):
+            if policy is not None and policy.retryable is not None and not policy.retryable(error):
+                retryable = False
+            if body.is_class and issubclass(body.function, StepBody):  # type: ignore[arg-type]  # is_class says so
+                retryable, record = await self._hooks(error, record, retryable=retryable)
+        return Failed(pointer.id, pointer.attempt, record, retryable, class_names(error))
+
+    async def _hooks(self, error: BaseException, record: ErrorRecord, *, retryable: bool) -> tuple[bool, ErrorRecord]:
+        body_class = self._body.function
+        assert body_class is not None
+        target = self._construct(body_class)
+        assert isinstance(target, StepBody)
+        if not target.is_retryable(error):
+            retryable = False
+        if type(target).on_failure is not StepBody.on_failure and self._context is not None:
+            try:
+                await _maybe(target.on_failure(self._context, error))
+            except Exception as second:  # noqa: BLE001 - recorded beside the first
+                import msgspec  # noqa: PLC0415 - rare
+
+                message = f"{record.message} (and on_failure failed: {type(second).__qualname__}: {second})"
+                record = msgspec.structs.replace(record, message=message)
+        return retryable, record
+
+
+async def _maybe(answer: Any) -> None:  # noqa: ANN401 - None or an awaitable
+    if inspect.isawaitable(answer):
+        await answer
+
+
+def _mapping(document: bytes) -> dict[str, Any]:
+    plain = decode_plain(document)
+    return plain if isinstance(plain, dict) else {}
+
+
+def _wants_context(code: Callable[..., object]) -> bool:
+    from wfe.model.context import WithContext  # noqa: PLC0415 - rare
+
+    return isinstance(code, WithContext)
+
+
+def _plain_value(value: object, data: bytes) -> object:
+    from wfe.engine.asking import field_of  # noqa: PLC0415
+    from wfe.model.definition import ConditionTree, Literal  # noqa: PLC0415
+
+    if isinstance(value, Literal):
+        return json.loads(json.dumps(value.value)) if isinstance(value.value, dict | list) else value.value
+    if isinstance(value, Field):
+        return field_of(decode_plain(data), value.path)
+    assert isinstance(value, ConditionTree)
+    msg = "a condition is no input"
+    raise TypeError(msg)

@@ -1,0 +1,240 @@
+"""Group commit: everything that is ready becomes one batch; while it is written, the next one gathers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from wfe.model.errors import ProviderUnavailable, WfeError
+from wfe.ports.store import (
+    Batch,
+    CommitReply,
+    InboxInsert,
+    Publication,
+    Publish,
+    Start,
+    StartOutcome,
+    TransitionWrite,
+)
+
+if TYPE_CHECKING:
+    from wfe.host.core import HostCore
+    from wfe.host.runner import Runner
+
+__all__ = ["Committer", "PendingStart"]
+
+_log = logging.getLogger("wfe.host")
+_T = TypeVar("_T")
+
+_MAX_BATCH = 2_000
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 2.0
+
+
+class PendingStart:
+    """A start on its way. `accepted` runs when it was created, before the caller learns of it."""
+
+    __slots__ = ("accepted", "future", "start")
+
+    def __init__(
+        self, start: Start, future: asyncio.Future[StartOutcome], accepted: Callable[[CommitReply], None]
+    ) -> None:
+        self.start = start
+        self.future = future
+        self.accepted = accepted
+
+
+class _Load:
+    """What one batch carries, and who waits for it."""
+
+    __slots__ = ("inbox", "promote", "publishes", "starts", "transitions")
+
+    def __init__(self) -> None:
+        self.transitions: list[tuple[Runner, TransitionWrite]] = []
+        self.starts: list[PendingStart] = []
+        self.publishes: list[tuple[Publish, asyncio.Future[Publication]]] = []
+        self.inbox: list[tuple[InboxInsert, asyncio.Future[bool]]] = []
+        self.promote = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.transitions or self.starts or self.publishes or self.inbox or self.promote)
+
+    def size(self) -> int:
+        return len(self.transitions) + len(self.starts) + len(self.publishes) + len(self.inbox)
+
+
+class Committer:
+    """Writes batches, one after the other (or a few at a time, where the store gains from it)."""
+
+    def __init__(self, core: HostCore, *, in_flight: int) -> None:
+        self._core = core
+        self._in_flight = in_flight
+        self._load = _Load()
+        self._writing: set[asyncio.Task[None]] = set()
+        self._pause = 0.0
+        self.batches = 0
+        """How many batches were written; for tests and benchmarks."""
+
+    def transition(self, runner: Runner, write: TransitionWrite) -> None:
+        """Add a transition; the runner is told what became of it."""
+        self._load.transitions.append((runner, write))
+
+    def start(self, pending: PendingStart) -> None:
+        """Add a start."""
+        self._load.starts.append(pending)
+
+    def publish(self, publish: Publish) -> asyncio.Future[Publication]:
+        """Add an event."""
+        future: asyncio.Future[Publication] = self._core.loop.create_future()
+        self._load.publishes.append((publish, future))
+        return future
+
+    def inbox(self, insert: InboxInsert) -> asyncio.Future[bool]:
+        """Add a control request; the answer says whether the instance is there and has not ended."""
+        future: asyncio.Future[bool] = self._core.loop.create_future()
+        self._load.inbox.append((insert, future))
+        return future
+
+    def promote(self, count: int) -> None:
+        """Publish future events that are due."""
+        self._load.promote = max(self._load.promote, count)
+
+    def flush(self) -> None:
+        """Write what is ready, if a batch may begin now."""
+        while self._load and len(self._writing) < self._in_flight:
+            load = self._take()
+            task = self._core.loop.create_task(self._write(load))
+            self._writing.add(task)
+            task.add_done_callback(self._written)
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writing.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("The committer failed", exc_info=task.exception())
+        if self._load:
+            # After the runners just told have added theirs.
+            self._core.loop.call_soon(self._core.pump_now)
+
+    def _take(self) -> _Load:
+        load, self._load = self._load, _Load()
+        if load.size() > _MAX_BATCH:
+            rest = self._load
+            for name in ("transitions", "starts", "publishes", "inbox"):
+                items = getattr(load, name)
+                getattr(rest, name).extend(items[_MAX_BATCH:])
+                del items[_MAX_BATCH:]
+        return load
+
+    async def drained(self) -> None:
+        """Return when nothing is waiting or being written."""
+        while self._load or self._writing:
+            self.flush()
+            if self._writing:
+                await asyncio.wait(self._writing)
+            await asyncio.sleep(0)
+
+    async def _write(self, load: _Load) -> None:
+        try:
+            reply = await self._core.store.commit(self._batch(load))
+        except ProviderUnavailable as error:
+            await self._unavailable(load, error)
+        except WfeError as error:
+            await self._one_by_one(load, error)
+        except Exception as error:  # noqa: BLE001 - a provider let a foreign error out: find whose fault it is
+            await self._one_by_one(load, error)
+        else:
+            self._pause = 0.0
+            self.batches += 1
+            self._tell(load, reply)
+
+    def _batch(self, load: _Load) -> Batch:
+        core = self._core
+        reaches = bool(load.publishes or load.inbox or load.promote) or any(
+            write.changes.messages or write.changes.cancel_children or write.changes.subscribe
+            for _, write in load.transitions
+        )
+        return Batch(
+            id=core.entropy.new_id(),
+            session=core.session_id,
+            transitions=[write for _, write in load.transitions],
+            starts=[pending.start for pending in load.starts],
+            publishes=[publish for publish, _ in load.publishes],
+            inbox=[insert for insert, _ in load.inbox],
+            promote=load.promote,
+            room=core.room if reaches else 0,
+            runnable=core.registry.runnable if reaches else (),
+        )
+
+    def _tell(self, load: _Load, reply: CommitReply) -> None:
+        core = self._core
+        core.saw_store_time(reply.now)
+        unread = reply.unread
+        for (runner, _), outcome in zip(load.transitions, reply.transitions, strict=True):
+            runner.committed(outcome, unread=runner.id in unread if unread else False)
+        for pending, started in zip(load.starts, reply.starts, strict=True):
+            if started is StartOutcome.CREATED:
+                pending.accepted(reply)
+            _answer(pending.future, started)
+        for (_, future), publication in zip(load.publishes, reply.publishes, strict=True):
+            _answer(future, publication)
+        for (_, future), inserted in zip(load.inbox, reply.inbox, strict=True):
+            _answer(future, inserted)
+        core.batch_committed(reply)
+
+    async def _unavailable(self, load: _Load, error: ProviderUnavailable) -> None:
+        """The backend is away: callers are told, transitions wait; what they say happened has happened."""
+        for pending in load.starts:
+            _refuse(pending.future, error)
+        for _, future in load.publishes:
+            _refuse(future, error)
+        for _, answer in load.inbox:
+            _refuse(answer, error)
+        self._pause = min(max(_FIRST_PAUSE, self._pause * 2), _LONGEST_PAUSE)
+        self._core.storage_failed(error)
+        for runner, _ in load.transitions:
+            runner.decide_again()
+        await asyncio.sleep(self._pause)
+        for runner, _ in load.transitions:
+            self._core.schedule(runner)
+
+    async def _one_by_one(self, load: _Load, error: Exception) -> None:
+        """Something in the batch cannot be written: write each part alone, so that only the culprit suffers."""
+        if load.size() <= 1:
+            self._culprit(load, error)
+            return
+        _log.warning("A batch was refused as a whole (%s); writing its parts one by one", error)
+        for part in _parts(load):
+            await self._write(part)
+
+    def _culprit(self, load: _Load, error: Exception) -> None:
+        for runner, _ in load.transitions:
+            runner.decide_again()
+            self._core.broke(runner, error)
+        for pending in load.starts:
+            _refuse(pending.future, error)
+        for _, future in load.publishes:
+            _refuse(future, error)
+        for _, answer in load.inbox:
+            _refuse(answer, error)
+
+
+def _parts(load: _Load) -> list[_Load]:
+    parts: list[_Load] = []
+    for name in ("transitions", "starts", "publishes", "inbox"):
+        for item in getattr(load, name):
+            part = _Load()
+            getattr(part, name).append(item)
+            parts.append(part)
+    return parts
+
+
+def _answer(future: asyncio.Future[_T], value: _T) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _refuse(future: asyncio.Future[_T], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -1,0 +1,60 @@
+"""Finds the provider for a URL or an object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from wfe.model.errors import ConfigurationError
+from wfe.ports.provider import Provider
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+__all__ = ["connect"]
+
+_SUPPORTED = "memory:, sqlite:///file.db, sqlite:///:memory:, postgresql://user@host/db"
+
+
+def connect(place: str | Provider, *, durability: Literal["power", "process"] = "power") -> Provider:
+    """Make the provider that a URL names; a provider object is given back as it is.
+
+    Raises:
+        ConfigurationError: The URL is not one that is supported, or an extra is not installed.
+    """
+    if not isinstance(place, str):
+        if isinstance(place, Provider):
+            return place
+        msg = f"A provider object or a URL is needed, got a {type(place).__qualname__}. Supported URLs: {_SUPPORTED}."
+        raise ConfigurationError(msg)
+    if durability not in {"power", "process"}:
+        msg = f"durability is 'power' or 'process', got {durability!r}."
+        raise ConfigurationError(msg)
+    scheme = urlsplit(place).scheme
+    if scheme == "memory":
+        from wfe.providers.memory import MemoryProvider  # noqa: PLC0415 - only what is used
+
+        return MemoryProvider()
+    if scheme == "sqlite":
+        from wfe.providers.sqlite import SQLiteProvider  # noqa: PLC0415
+
+        return SQLiteProvider(_path_of(place), durability=durability)
+    if scheme in {"postgresql", "postgres"}:
+        from wfe.providers.postgres import PostgresProvider  # noqa: PLC0415
+
+        return PostgresProvider(place, durability=durability)
+    what = f"the scheme {scheme!r}" if scheme else f"{place!r} (no URL)"
+    msg = f"No provider serves {what}. Supported: {_SUPPORTED}."
+    raise ConfigurationError(msg)
+
+
+def _path_of(url: str) -> str:
+    """Read SQLAlchemy's slashes: three for a relative path, four for an absolute one."""
+    rest = url.removeprefix("sqlite:")
+    if not rest.startswith("///") or rest == "///":
+        msg = (
+            f"{url!r} names no file. Write sqlite:///relative.db (three slashes), sqlite:////absolute/path.db (four), or "
+            "sqlite:///:memory:."
+        )
+        raise ConfigurationError(msg)
+    return rest[3:].partition("?")[0]

@@ -1,0 +1,527 @@
+"""The joint of a host: runners, committer, timers and claims, and what flows between them.
+
+    hints, sweep, timers ──► claim ──► runner ──► committer ──► store
+                                          ▲            │
+                                        bodies ◄───────┘ (after the commit)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+from wfe.engine.asking import ChildRequest
+from wfe.engine.state import InstanceState
+from wfe.host.asker import RunnerAsker
+from wfe.host.bodies import BodyRun, BodySurroundings
+from wfe.host.committer import Committer
+from wfe.host.runner import Runner
+from wfe.host.starting import make_child
+from wfe.host.waiting import Waiters, ended_row
+from wfe.model.message import BodyStopped, Control, ControlVerb, TimePassed
+from wfe.ports.hints import Hint, HintKind
+from wfe.ports.store import TransitionOutcome
+
+if TYPE_CHECKING:
+    from wfe.host.registry import Registration, Registry
+    from wfe.model.document import Limits
+    from wfe.model.moment import Moment
+    from wfe.ports.clock import Clock, Entropy
+    from wfe.ports.hints import Hints
+    from wfe.ports.store import ClaimReply, CommitReply, LoadedInstance, Start, Store
+
+__all__ = ["HostCore", "QUARANTINE_AFTER"]
+
+_log = logging.getLogger("wfe.host")
+
+QUARANTINE_AFTER = 5
+"""Activations without a commit after which an instance is suspended with its reason."""
+
+_HEAP_HORIZON = 60_000_000
+_HEAP_LIMIT = 100_000
+
+
+class HostCore:
+    """What all parts of a running host share. Lives in one event loop."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        hints: Hints,
+        registry: Registry,
+        clock: Clock,
+        entropy: Entropy,
+        limits: Limits,
+        around: BodySurroundings,
+        max_concurrency: int,
+        max_active: int,
+        cancel_grace: float,
+        in_flight: int,
+        alone: Callable[[], bool],
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.store = store
+        self.hints = hints
+        self.registry = registry
+        self.clock = clock
+        self.entropy = entropy
+        self.limits = limits
+        self.session_id = ""
+        self.draining = False
+        self.monotonic = clock.monotonic
+        self.waiters = Waiters(self.loop)
+        self.committer = Committer(self, in_flight=in_flight)
+        self.runners: dict[str, Runner] = {}
+        self.on_commit: list[Callable[[], None]] = []
+        self.on_consumed = asyncio.Event()
+        """Set after every commit, for those who wait for a request to be applied."""
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.alone = alone
+        """Whether no other session lives, as far as is known: then nobody needs hints."""
+        self._around = around
+        self._max_concurrency = max_concurrency
+        self._max_active = max_active
+        self._cancel_grace = cancel_grace
+        self._offset = 0
+        self._last_commit = 0
+        self._ready: list[Runner] = []
+        self._pump_scheduled = False
+        self._active = 0
+        self._per_type: dict[str, int] = {}
+        self._queue: deque[tuple[Runner, int]] = deque()
+        self._heap: list[tuple[Moment, str]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0
+        self._look_at = 0
+        self._wanted: dict[str, Moment] = {}
+        self._claiming = False
+        self._inbox_wanted: dict[str, None] = {}
+        self._inbox_reading = False
+        self._broken: dict[str, int] = {}
+
+    # Time
+
+    def now(self) -> Moment:
+        """Give store time as this host knows it; never earlier than the last commit's."""
+        now = self.clock.now() + self._offset
+        return now if now > self._last_commit else self._last_commit
+
+    def saw_store_time(self, now: Moment) -> None:
+        """Learn the store's time from a reply."""
+        # The reply was made a little while ago: the offset is at least this, and the smallest delay seen gives the best guess.
+        offset = now - self.clock.now()
+        if offset > self._offset or self._offset - offset > 1_000_000:  # noqa: PLR2004 - a second: a clock was set
+            self._offset = offset
+        self._last_commit = max(self._last_commit, now)
+
+    # Deciding
+
+    @property
+    def room(self) -> int:
+        """How many more instances this host may hold."""
+        return 0 if self.draining else max(0, self._max_active - len(self.runners))
+
+    def schedule(self, runner: Runner) -> None:
+        """Let a runner decide soon, together with all others that are ready by then."""
+        if not runner.scheduled and runner.held:
+            runner.scheduled = True
+            self._ready.append(runner)
+            self.pump()
+
+    def pump(self) -> None:
+        """Let those who are ready decide, and write, in the next round of the loop."""
+        if not self._pump_scheduled:
+            self._pump_scheduled = True
+            self.loop.call_soon(self.pump_now)
+
+    def pump_now(self) -> None:
+        """Let all ready runners decide and hand the result to the committer."""
+        self._pump_scheduled = False
+        ready, self._ready = self._ready, []
+        for runner in ready:
+            runner.scheduled = False
+            try:
+                write = runner.decide()
+            except Exception as error:  # noqa: BLE001 - one instance that cannot be decided must not stop the others
+                self.broke(runner, error)
+                continue
+            if write is not None:
+                self.committer.transition(runner, write)
+        self.committer.flush()
+
+    def batch_committed(self, reply: CommitReply) -> None:
+        """Pass on what a batch caused for others."""
+        for loaded in reply.taken:
+            self.activate(loaded)
+        if reply.deliveries:
+            self._pass_on(reply)
+        if reply.children:
+            self.want(reply.children)
+        self.on_consumed.set()
+        for told in self.on_commit:
+            told()
+
+    def _pass_on(self, reply: CommitReply) -> None:
+        foreign: dict[str, list[str]] = {}
+        for delivery in reply.deliveries:
+            runner = self.runners.get(delivery.instance_id)
+            if runner is not None:
+                if delivery.row.message is None:
+                    runner.receive(delivery.row)
+                else:
+                    # Requests are read from the store: a row told of twice must not be applied twice.
+                    self.read_inbox(delivery.instance_id)
+            elif delivery.owner is None or delivery.owner == self.session_id:
+                self.want([delivery.instance_id])
+            else:
+                foreign.setdefault(delivery.owner, []).append(delivery.instance_id)
+        for owner, ids in foreign.items():
+            self.background(self.hints.send(owner, [Hint(HintKind.WORK, tuple(ids))]))
+
+    # Taking and giving back
+
+    def want(self, ids: Iterable[str], wake: Moment = 0) -> None:
+        """Try to take instances, soon."""
+        for each in ids:
+            if each not in self.runners:
+                self._wanted[each] = wake
+        if self._wanted and not self._claiming and not self.draining:
+            self._claiming = True
+            self.background(self._claim_wanted())
+
+    async def _claim_wanted(self) -> None:
+        try:
+            while self._wanted and not self.draining:
+                room = min(self.room, 1000)
+                if room == 0:
+                    self._wanted.clear()  # the sweep finds them when there is room
+                    return
+                ids = list(self._wanted)[:room]
+                wakes = {each: self._wanted.pop(each) for each in ids}
+                reply = await self.claim(len(ids), ids=ids)
+                for loaded in reply.instances:
+                    wakes.pop(loaded.id, None)
+                for each, wake in wakes.items():
+                    if wake > reply.now:  # asked a little early by the store's clock
+                        self.wake_at(each, wake)
+        finally:
+            self._claiming = False
+
+    async def claim(self, limit: int, *, ids: list[str] | None = None) -> ClaimReply:
+        """Take instances that are due and let them run."""
+        reply = await self.store.claim(self.session_id, self.registry.runnable, limit, ids=ids)
+        self.saw_store_time(reply.now)
+        for loaded in reply.instances:
+            self.activate(loaded)
+        return reply
+
+    def activate(self, loaded: LoadedInstance, *, registration: Registration | None = None) -> Runner | None:
+        """Begin to run an instance that was taken."""
+        found = registration or self.registry.by_key(loaded.definition)
+        old = self.runners.get(loaded.id)
+        if old is not None:
+            old.drop()
+        try:
+            state = InstanceState.loaded(loaded)
+        except Exception as error:  # noqa: BLE001 - whatever a corrupt row makes the decoder raise
+            self._corrupt(loaded, error)
+            return None
+        runner = self._hold(found, state, loaded.fence)
+        if loaded.activations > QUARANTINE_AFTER:
+            reason = f"quarantined: {loaded.activations - 1} activations ended without a commit (its host died each time)"
+            runner.deliver(Control(ControlVerb.SUSPEND, reason))
+        pause = 0 if loaded.activations <= 1 else min(2 ** (loaded.activations - 2), 60)
+        if pause and loaded.activations <= QUARANTINE_AFTER:
+            inbox = list(loaded.inbox)
+            self.loop.call_later(pause, lambda: runner.activate(inbox) if runner.held else None)
+        else:
+            runner.activate(list(loaded.inbox))
+        return runner
+
+    def _hold(self, registration: Registration | None, state: InstanceState, fence: int) -> Runner:
+        asker: Any = _NO_CODE if registration is None else RunnerAsker(registration, state, self._make_child)
+        runner = Runner(self, registration, state, fence, asker)
+        self.runners[state.id] = runner
+        return runner
+
+    def started(self, registration: Registration, state: InstanceState, run: list[int]) -> None:
+        """Run an instance that this host has just started and holds."""
+        runner = self._hold(registration, state, 1)
+        if state.pending:
+            runner.deliver(TimePassed())
+        self.run_bodies(runner, run)
+        wake = state.timers.earliest()
+        if wake is not None:
+            self.wake_at(state.id, wake)
+
+    def _make_child(self, parent: InstanceState, request: ChildRequest) -> Start:
+        return make_child(self, parent, request)
+
+    def give_back(self, runner: Runner) -> None:
+        """Release an instance unchanged."""
+        self._forget(runner)
+        self.background(self.store.release(self.session_id, [(runner.id, runner.fence)]))
+        wake = runner.state.timers.earliest()
+        if wake is not None:
+            self.wake_at(runner.id, wake)
+
+    def gave_back(self, runner: Runner, *, unread: bool, wake: Moment | None) -> None:
+        """An instance was released by its own transition."""
+        self._forget(runner)
+        if unread:
+            self.want([runner.id])
+        elif wake is not None:
+            self.wake_at(runner.id, wake)
+        self.waiters.changed(runner)
+
+    def instance_ended(self, runner: Runner) -> None:
+        """An instance has reached its end."""
+        self._forget(runner)
+        self._broken.pop(runner.id, None)
+        self.waiters.ended(ended_row(runner.state))
+        if not self.alone():
+            self.background(self.hints.send(None, [Hint(HintKind.ENDED, (runner.id,))]))
+
+    def lost(self, runner: Runner, outcome: TransitionOutcome) -> None:
+        """An instance is not this host's any more, or its state here is old."""
+        _log.warning("Stopped running instance %s: its transition was refused (%s)", runner.id, outcome.value)
+        fence = runner.fence
+        self._forget(runner)
+        if outcome is TransitionOutcome.STALE:
+            self.background(self._take_again(runner.id, fence))
+
+    async def _take_again(self, instance_id: str, fence: int) -> None:
+        await self.store.release(self.session_id, [(instance_id, fence)])
+        self.want([instance_id])
+
+    def _forget(self, runner: Runner) -> None:
+        if self.runners.get(runner.id) is runner:
+            del self.runners[runner.id]
+        runner.drop()
+
+    def drop_all(self) -> None:
+        """Stop every body and write nothing more: the lease is lost, or the host is forced to stop."""
+        for runner in list(self.runners.values()):
+            self._forget(runner)
+        self._queue.clear()
+
+    # What goes wrong
+
+    def broke(self, runner: Runner, error: Exception) -> None:
+        """An instance could not be decided or written. Try again a few times, then suspend it with the reason."""
+        count = self._broken.get(runner.id, 0) + 1
+        self._broken[runner.id] = count
+        _log.error("Instance %s could not go on (attempt %s): %s", runner.id, count, error, exc_info=error)
+        if not runner.held:
+            return
+        if count < QUARANTINE_AFTER:
+            self.loop.call_later(min(2 ** (count - 1), 60), self.schedule, runner)
+            return
+        if count == QUARANTINE_AFTER:
+            runner.mailbox.clear()
+            runner.deliver(Control(ControlVerb.SUSPEND, f"quarantined: it could not go on: {error}"))
+            return
+        self._forget(runner)  # not even suspending works: keep the lease, so that nobody tries for ever
+
+    def _corrupt(self, loaded: LoadedInstance, error: Exception) -> None:
+        _log.error("The stored state of instance %s cannot be read: %s", loaded.id, error)
+        reason = f"state_corrupt: the stored state cannot be read: {error}"
+        self.background(self._park(loaded, reason))
+
+    async def _park(self, loaded: LoadedInstance, reason: str) -> None:
+        await self.store.release(self.session_id, [(loaded.id, loaded.fence)])
+        await self.store.block({loaded.id: reason})
+
+    def storage_failed(self, error: Exception) -> None:
+        """The store could not write; runners keep what they know and try again."""
+        _log.warning("The store is not available: %s", error)
+
+    # Bodies
+
+    def run_bodies(self, runner: Runner, numbers: Collection[int]) -> None:
+        """Run the bodies of pointers, as far as there is room; the others wait in order."""
+        if self.draining:
+            return
+        for number in numbers:
+            self._queue.append((runner, number))
+            runner.awaited.add(number)
+        self._fill()
+
+    def _fill(self) -> None:
+        put_off: list[tuple[Runner, int]] = []
+        while self._queue and self._active < self._max_concurrency:
+            runner, number = self._queue.popleft()
+            if not runner.held or number not in runner.awaited:
+                continue
+            pointer = runner.state.pointers.get(number)
+            registration = runner.registration
+            if pointer is None or not pointer.runs_body or registration is None or self.draining:
+                runner.awaited.discard(number)
+                continue
+            body = registration.bodies[pointer.step]
+            limit = body.attributes.concurrency
+            if limit is not None:
+                running = self._per_type.get(body.concurrency_key, 0)
+                if running >= limit:
+                    put_off.append((runner, number))
+                    continue
+                self._per_type[body.concurrency_key] = running + 1
+            runner.awaited.discard(number)
+            loops = self._loops(runner.state, pointer.scope, pointer.index) if pointer.scope else ()
+            run = BodyRun(self._around, registration, body, runner.state, pointer, loops)
+            runner.bodies[number] = run
+            self._active += 1
+            task = self.loop.create_task(self._run(runner, number, run, body.concurrency_key if limit else ""))
+            run.task = task
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        self._queue.extendleft(reversed(put_off))
+
+    @staticmethod
+    def _loops(state: InstanceState, scope: int, index: int) -> tuple[tuple[bytes, int], ...]:
+        found: list[tuple[bytes, int]] = []
+        while scope:
+            container = state.pointers[scope]
+            if index >= 0:
+                found.append((state.item(scope, index), index))
+            scope, index = container.scope, container.index
+        return tuple(found)
+
+    async def _run(self, runner: Runner, number: int, run: BodyRun, limited: str) -> None:
+        try:
+            message = await run.answer()
+        finally:
+            self._active -= 1
+            if limited:
+                self._per_type[limited] -= 1
+            if self._queue:
+                self._fill()
+        runner.body_done(number, run, message)
+
+    def stop_body(self, runner: Runner, number: int, run: BodyRun) -> None:
+        """Ask a body to stop; after the grace it is given up."""
+        run.stop()
+        self.loop.call_later(self._cancel_grace, self._give_up, runner, number, run)
+
+    @staticmethod
+    def _give_up(runner: Runner, number: int, run: BodyRun) -> None:
+        if runner.bodies.get(number) is run:
+            del runner.bodies[number]
+            if runner.held:
+                runner.deliver(BodyStopped(number))
+
+    # Timers and reads
+
+    def wake_at(self, instance_id: str, wake: Moment) -> None:
+        """Look at an instance at a time, if that is soon; the sweep finds the others."""
+        if wake - self.now() > _HEAP_HORIZON or len(self._heap) >= _HEAP_LIMIT:
+            return
+        heapq.heappush(self._heap, (wake, instance_id))
+        self._arm()
+
+    def wake_soon(self, wake: Moment, look: Callable[[], None]) -> None:
+        """Call `look` at a time, if that is before the next minute."""
+        pause = (wake - self.now()) / 1_000_000
+        if pause * 1_000_000 < _HEAP_HORIZON and not (self._look_at and self._look_at <= wake):
+            self._look_at = wake
+            self.loop.call_later(max(0.0, pause), self._look, look)
+
+    def _look(self, look: Callable[[], None]) -> None:
+        self._look_at = 0
+        look()
+
+    def _arm(self) -> None:
+        if not self._heap:
+            return
+        wake = self._heap[0][0]
+        if self._timer is not None:
+            if self._timer_at <= wake:
+                return
+            self._timer.cancel()
+        self._timer_at = wake
+        self._timer = self.loop.call_later(max(0.0, (wake - self.now()) / 1_000_000), self._timers_due)
+
+    def _timers_due(self) -> None:
+        self._timer = None
+        now = self.now()
+        unheld: dict[str, Moment] = {}
+        while self._heap and self._heap[0][0] <= now:
+            wake, instance_id = heapq.heappop(self._heap)
+            runner = self.runners.get(instance_id)
+            if runner is None:
+                unheld[instance_id] = wake
+            else:
+                runner.deliver(TimePassed())
+        for instance_id, wake in unheld.items():
+            self._wanted[instance_id] = wake
+        self.want(())
+        self._arm()
+
+    def read_inbox(self, instance_id: str) -> None:
+        """Read the inbox of a held instance, soon, together with those of others."""
+        self._inbox_wanted[instance_id] = None
+        if not self._inbox_reading:
+            self._inbox_reading = True
+            self.background(self._read_inboxes())
+
+    async def _read_inboxes(self) -> None:
+        try:
+            while self._inbox_wanted:
+                ids = [each for each in self._inbox_wanted if each in self.runners]
+                self._inbox_wanted.clear()
+                if not ids:
+                    return
+                rows = await self.store.inbox(ids)
+                for row in rows:
+                    runner = self.runners.get(row.instance_id)
+                    if runner is not None:
+                        runner.receive(row)
+                for each in ids:
+                    runner = self.runners.get(each)
+                    if runner is not None:
+                        self.schedule(runner)
+        finally:
+            self._inbox_reading = False
+
+    def received_hint(self, hint: Hint) -> None:
+        """Another host says that there is something to look at."""
+        if hint.kind is HintKind.ENDED:
+            self.waiters.look(hint.ids)
+            return
+        for each in hint.ids:
+            if each in self.runners:
+                self.read_inbox(each)
+            else:
+                self.want([each])
+
+    def background(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
+        """Run something beside; its errors are logged."""
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.warning("Background work failed: %s", task.exception())
+
+
+class _NoCode:
+    """The asker of an instance whose code is missing: only requests are applied to it, which ask nothing."""
+
+    def value(self, question: object) -> object:
+        raise AssertionError(question)
+
+    def child(self, request: object) -> Start:
+        raise AssertionError(request)
+
+    def check(self, fields: object, data: bytes) -> None:
+        raise AssertionError(fields, data)
+
+
+_NO_CODE = _NoCode()

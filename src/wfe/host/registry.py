@@ -1,0 +1,197 @@
+"""What a host can run: definitions, and the bodies of their steps."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from wfe.host.data_codec import DataCodec
+from wfe.model.context import StepAttributes, StepBody, StepInfo, step_attributes, step_type_of
+from wfe.model.definition import StepKind, WorkflowDefinition
+from wfe.model.errors import ConfigurationError, DefinitionError, DefinitionNotFound
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from wfe.model.definition import DefinitionKey, Step
+    from wfe.ports.executor import StepExecutor
+
+__all__ = ["Body", "Registration", "Registry"]
+
+
+class Body:
+    """How the body of one step is called; found out once, at registration."""
+
+    __slots__ = (
+        "attributes", "concurrency_key", "executor", "function", "info", "inputs", "is_async", "is_class", "outputs", "step",
+        "timeout",
+    )  # fmt: skip
+
+    def __init__(
+        self, step: Step, function: Callable[..., Any] | None, executor: StepExecutor | None, timeout: timedelta | None
+    ) -> None:
+        self.step = step
+        self.function = function
+        self.executor = executor
+        self.is_class = inspect.isclass(function)
+        self.attributes: StepAttributes = step_attributes(function)
+        self.is_async = executor is not None or _is_async(function)
+        self.timeout = timeout
+        self.inputs = tuple(slot for slot in step.values if slot.startswith("input."))
+        self.outputs = tuple(slot for slot in step.values if slot.startswith("output."))
+        self.concurrency_key = step.step_type
+        self.info = StepInfo(step.id, step.name or step.id, step.config)
+
+
+def _is_async(function: Callable[..., Any] | None) -> bool:
+    if inspect.isclass(function) and issubclass(function, StepBody):
+        return inspect.iscoroutinefunction(function.run)
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - a callable object's own method
+
+
+class Registration:
+    """A definition on this host, with its bodies."""
+
+    __slots__ = ("bodies", "codec", "definition", "key", "missing")
+
+    def __init__(self, definition: WorkflowDefinition[Any]) -> None:
+        self.definition = definition
+        self.key = definition.key
+        self.codec = DataCodec(definition.data_type)
+        self.bodies: dict[str, Body] = {}
+        self.missing: tuple[str, ...] = ()
+
+    def resolve(self, step_types: dict[str, Callable[..., Any]], executors: dict[str, StepExecutor]) -> None:
+        """Find the body of each step; `missing` says what was not found."""
+        missing: list[str] = []
+        self.bodies = {}
+        for step in self.definition.steps:
+            for slot, value in step.values.items():
+                if type(value).__name__ == "Code" and (step.id, slot) not in self.definition.code:
+                    missing.append(f"the code of {slot!r} of step {step.id!r}")
+            if step.kind is not StepKind.BODY:
+                continue
+            own = self.definition.code.get((step.id, "body"))
+            function = own if own is not None else step_types.get(step.step_type)
+            executor = executors.get(step.step_type) if function is None else None
+            if function is None and executor is None:
+                missing.append(f"step type {step.step_type!r} of step {step.id!r}")
+                continue
+            policies = self.definition.policies_of(step.id)
+            timeout = policies.timeout or self.definition.default_policies.timeout
+            self.bodies[step.id] = Body(step, function, executor, timeout)
+        self.missing = tuple(missing)
+
+
+class Registry:
+    """Definitions by id and version, step types by name."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, dict[int, Registration]] = {}
+        self._by_key: dict[DefinitionKey, Registration] = {}
+        self._step_types: dict[str, Callable[..., Any]] = {}
+        self._executors: dict[str, StepExecutor] = {}
+        self.runnable: frozenset[DefinitionKey] = frozenset()
+        """Definitions that can be run whole."""
+
+    def register(self, definition: WorkflowDefinition[Any]) -> Registration:
+        """Add a definition; the same one again replaces its code.
+
+        Raises:
+            DefinitionError: Another structure is registered under this id and version.
+        """
+        versions = self._by_id.setdefault(definition.id, {})
+        present = versions.get(definition.version)
+        if present is not None and present.key != definition.key:
+            msg = (
+                f"version {definition.version} is registered on this host with another structure. A definition never changes "
+                "once it is registered: give the changed one a new version."
+            )
+            raise DefinitionError(msg, definition_id=definition.id)
+        registration = Registration(definition)
+        registration.resolve(self._step_types, self._executors)
+        versions[definition.version] = registration
+        self._by_key[registration.key] = registration
+        self._refresh()
+        return registration
+
+    def deregister(self, definition_id: str, version: int) -> bool:
+        """Take a definition away; its instances become blocked until it is back. False: it was not there."""
+        registration = self._by_id.get(definition_id, {}).pop(version, None)
+        if registration is None:
+            return False
+        if not self._by_id[definition_id]:
+            del self._by_id[definition_id]
+        self._by_key.pop(registration.key, None)
+        self._refresh()
+        return True
+
+    def register_step(self, name: str, body: Callable[..., Any]) -> None:
+        """Name a body, for definitions whose steps name their type."""
+        if not callable(body):
+            msg = f"The body of step type {name!r} is a {type(body).__name__}; give a function or a StepBody class."
+            raise ConfigurationError(msg)
+        self._step_types[name] = body
+        self._resolve_again()
+
+    def register_executor(self, executor: StepExecutor) -> None:
+        """Name an executor, for steps of its type."""
+        self._executors[executor.step_type] = executor
+        self._resolve_again()
+
+    def _resolve_again(self) -> None:
+        for registration in self._by_key.values():
+            if registration.missing:
+                registration.resolve(self._step_types, self._executors)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self.runnable = frozenset(key for key, found in self._by_key.items() if not found.missing)
+
+    def find(self, definition_id: str, version: int | None = None) -> Registration:
+        """Give a definition, the latest version when none is named.
+
+        Raises:
+            DefinitionNotFound: It is not registered.
+        """
+        versions = self._by_id.get(definition_id)
+        if versions:
+            if version is None:
+                return versions[max(versions)]
+            if version in versions:
+                return versions[version]
+        known = [f"{name} v{number}" for name, found in self._by_id.items() for number in found]
+        raise DefinitionNotFound(definition_id, version, known)
+
+    def by_key(self, key: DefinitionKey) -> Registration | None:
+        """Give the definition with exactly this structure."""
+        return self._by_key.get(key)
+
+    def why_not(self, key: DefinitionKey) -> str:
+        """Say why this host cannot run instances of a definition; empty if it can."""
+        registration = self._by_key.get(key)
+        if registration is not None:
+            if not registration.missing:
+                return ""
+            return f"not registered: {'; '.join(registration.missing)}"
+        other = self._by_id.get(key.id, {}).get(key.version)
+        if other is not None:
+            return (
+                f"definition {key.id!r} version {key.version} has another structure on the running hosts "
+                f"({other.key.hash[:8]}, the instance needs {key.hash[:8]})"
+            )
+        return f"definition {key.id!r} version {key.version} is not registered on any running host"
+
+    def __iter__(self) -> Iterator[Registration]:
+        return iter(self._by_key.values())
+
+
+def step_type_name(body: Callable[..., Any] | str) -> str:
+    """Give the name under which a body is registered."""
+    return body if isinstance(body, str) else step_type_of(body)
+
+

@@ -1,0 +1,219 @@
+"""One held instance: its state in memory, its mailbox, its running bodies.
+
+    messages ──► mailbox ──► decide ──► committer ──► committed ──► bodies ──► messages …
+
+Between two commits everything that arrives gathers in the mailbox, so that answers which are ready together become one
+transition. A runner never has two transitions under way.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from wfe.engine.advance import advance
+from wfe.engine.inbox import unpack
+from wfe.model.message import BodyStopped, Message, Started, TimePassed
+from wfe.ports.store import InboxRow, TransitionOutcome, TransitionWrite
+
+if TYPE_CHECKING:
+    from wfe.engine.asking import Asker
+    from wfe.engine.state import InstanceState
+    from wfe.engine.transition import Transition
+    from wfe.host.bodies import BodyRun
+    from wfe.host.core import HostCore
+    from wfe.host.registry import Registration
+    from wfe.model.message import Answered, Failed
+
+__all__ = ["Runner"]
+
+_log = logging.getLogger("wfe.host")
+
+
+class Runner:
+    """Holds one instance for this host."""
+
+    __slots__ = (
+        "asker", "awaited", "bodies", "committing", "core", "fence", "held", "id", "inflight", "known_rows", "mailbox",
+        "registration", "rows", "scheduled", "since", "state", "transition",
+    )  # fmt: skip
+
+    def __init__(
+        self, core: HostCore, registration: Registration | None, state: InstanceState, fence: int, asker: Asker
+    ) -> None:
+        self.core = core
+        self.registration = registration
+        self.state = state
+        self.fence = fence
+        self.asker = asker
+        self.id = state.id
+        self.held = True
+        self.committing = False
+        self.scheduled = False
+        self.mailbox: list[Message] = []
+        self.rows: list[int] = []
+        """Inbox rows whose messages are in the mailbox."""
+        self.inflight: tuple[list[Message], list[int]] = ([], [])
+        """What the transition under way was decided on, to decide again if it is refused."""
+        self.known_rows: set[int] = set()
+        """Inbox rows seen here and not yet consumed: a row may be told of more than once."""
+        self.transition: Transition | None = None
+        self.bodies: dict[int, BodyRun] = {}
+        self.awaited: set[int] = set()
+        """Pointers whose bodies wait for room on this host."""
+        self.since = core.monotonic()
+        """When this activation began, or last committed."""
+
+    def activate(self, inbox: list[InboxRow]) -> None:
+        """Begin: what was running runs again, what has come is read, what is due happens."""
+        state = self.state
+        for row in inbox:
+            self.receive(row)
+        if state.head.sequence == 0 and self.registration is not None:
+            self.deliver(Started())
+        if state.head.stopping is not None:
+            for number in state.running:
+                self.deliver(BodyStopped(number))
+        elif self.registration is not None:
+            self.core.run_bodies(self, sorted(state.running))
+            self.deliver(TimePassed())
+        self.core.schedule(self)
+
+    def receive(self, row: InboxRow) -> None:
+        """Take an inbox row, unless it is known."""
+        if row.id in self.known_rows:
+            return
+        self.known_rows.add(row.id)
+        self.rows.append(row.id)
+        try:
+            self.mailbox.append(unpack(row))
+        except Exception:
+            # Consumed all the same: a row that nobody can read must not stop the instance for ever.
+            _log.exception("Dropped an unreadable inbox row %s of instance %s", row.id, self.id)
+        self.core.schedule(self)
+
+    def deliver(self, message: Message) -> None:
+        """Take a message."""
+        self.mailbox.append(message)
+        self.core.schedule(self)
+
+    def body_done(self, number: int, run: BodyRun, message: Answered | Failed | None) -> None:
+        """A body has ended."""
+        if self.bodies.get(number) is run:
+            del self.bodies[number]
+        if self.held:
+            self.deliver(BodyStopped(number) if message is None else message)
+
+    def decide(self) -> TransitionWrite | None:
+        """Decide on what is in the mailbox. None: there is nothing to write."""
+        if self.committing or not self.held or not (self.mailbox or self.rows):
+            return None
+        messages, rows = self.mailbox, self.rows
+        self.mailbox, self.rows = [], []
+        if len(messages) > 1 and any(type(message) is TimePassed for message in messages):
+            # What has happened comes before what time brings: see `advance`.
+            messages.sort(key=lambda message: type(message) is TimePassed)
+        core = self.core
+        transition = advance(
+            None if self.registration is None else self.registration.definition,
+            self.state,
+            messages,
+            now=core.now(),
+            asker=self.asker,
+            consumed=rows,
+            random=core.entropy.random,
+            limits=core.limits,
+        )
+        if self._is_empty(transition, rows):
+            if not transition.changes.hold and not self.bodies and not self.awaited:
+                core.give_back(self)
+            return None
+        self.committing = True
+        self.inflight = (messages, rows)
+        self.transition = transition
+        return TransitionWrite(
+            instance_id=self.id, revision=self.state.revision, fence=self.fence, changes=transition.changes
+        )
+
+    def _is_empty(self, transition: Transition, rows: list[int]) -> bool:
+        return not (
+            rows
+            or transition.notes
+            or transition.changed
+            or transition.gone
+            or transition.head != self.state.head
+            or transition.changes.subscribe
+        )
+
+    def committed(self, outcome: TransitionOutcome, *, unread: bool) -> None:
+        """Learn what became of the transition under way."""
+        self.committing = False
+        transition, self.transition = self.transition, None
+        messages, rows = self.inflight
+        self.inflight = ([], [])
+        if not self.held or transition is None:
+            return
+        if outcome is TransitionOutcome.ACCEPTED:
+            self._accepted(transition, rows, unread=unread)
+        elif outcome is TransitionOutcome.WAIT_GONE:
+            self.mailbox[:0] = messages
+            self.rows[:0] = rows
+            self.core.read_inbox(self.id)
+        else:
+            self.core.lost(self, outcome)
+
+    def decide_again(self) -> None:
+        """The transition under way was not written: put its messages back."""
+        self.committing = False
+        self.transition = None
+        messages, rows = self.inflight
+        self.inflight = ([], [])
+        self.mailbox[:0] = messages
+        self.rows[:0] = rows
+
+    def _accepted(self, transition: Transition, rows: list[int], *, unread: bool) -> None:
+        self.state.apply(transition)
+        self.since = self.core.monotonic()
+        if rows:
+            self.known_rows.difference_update(rows)
+        core = self.core
+        if transition.stop:
+            self._stop(transition.stop)
+        if transition.changes.ended:
+            core.instance_ended(self)
+            return
+        if transition.run:
+            core.run_bodies(self, transition.run)
+        if not transition.changes.hold:
+            core.gave_back(self, unread=unread, wake=transition.changes.wake_at)
+            return
+        if transition.again:
+            self.mailbox.append(TimePassed())
+        if unread:
+            core.read_inbox(self.id)
+        wake = self.state.timers.earliest()
+        if wake is not None:
+            core.wake_at(self.id, wake)
+        if self.mailbox or self.rows:
+            core.schedule(self)
+        elif core.draining and not self.bodies:
+            core.give_back(self)
+
+    def _stop(self, numbers: list[int]) -> None:
+        for number in numbers:
+            run = self.bodies.get(number)
+            if run is not None:
+                self.core.stop_body(self, number, run)
+            else:
+                # Ready, but not begun here (no room yet, or the host is draining).
+                self.awaited.discard(number)
+                self.deliver(BodyStopped(number))
+
+    def drop(self) -> None:
+        """Stop everything and write nothing more: the instance is another's, or this host ends."""
+        self.held = False
+        self.mailbox.clear()
+        self.rows.clear()
+        for run in list(self.bodies.values()):
+            run.stop()
+        self.awaited.clear()

@@ -1,0 +1,142 @@
+"""The session of a host: begun at its start, renewed by a thread of its own, and given up when renewal fails for too long."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from wfe.model.errors import LeaseLost, WfeError
+
+if TYPE_CHECKING:
+    from wfe.ports.clock import Clock
+    from wfe.ports.lease import Lease, Renewer
+
+__all__ = ["Session"]
+
+_log = logging.getLogger("wfe.host")
+
+_STALL_NAMED_AFTER = 1.0
+
+
+class Session:
+    """Keeps one session alive, and says when it is lost.
+
+    Renewal is every third of the TTL. After two thirds without success the host counts itself as fenced: its monotonic clock says
+    so before the store's can. A loop that stands still for `stall_limit` is not renewed for ever: its host is as good as dead.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        session_id: str,
+        *,
+        ttl: timedelta,
+        clock: Clock,
+        stall_limit: float,
+        lost: Callable[[str], None],
+    ) -> None:
+        self.id = session_id
+        self._lease = lease
+        self._ttl = ttl.total_seconds()
+        self._ttl_delta = ttl
+        self._clock = clock
+        self._stall_limit = stall_limit
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._beat = clock.monotonic()
+        self._named_at = 0.0
+
+    async def begin(self, name: str) -> None:
+        """Begin the session and its renewal."""
+        await self._lease.begin(self.id, name=name, ttl=self._ttl_delta)
+        self._thread = threading.Thread(target=self._renew_on, name="wfe-lease", daemon=True)
+        self._thread.start()
+
+    async def end(self) -> None:
+        """End the session: what it held is free at once."""
+        self._stop.set()
+        thread = self._thread
+        if thread is not None:
+            await self._loop.run_in_executor(None, thread.join, 5)
+        try:
+            await self._lease.end(self.id)
+        except WfeError as error:
+            _log.warning("The session could not be ended (it expires by itself): %s", error)
+
+    def _renew_on(self) -> None:
+        renewer = self._lease.renewer(self.id, self._ttl_delta)
+        success = self._clock.monotonic()
+        try:
+            while not self._stop.wait(min(self._ttl / 3, 1.0)):
+                now = self._clock.monotonic()
+                stalled = self._watch(now)
+                if now - success < self._ttl / 3 and stalled < self._stall_limit:
+                    continue
+                if stalled >= self._stall_limit:
+                    self._tell(f"the event loop has stood still for {stalled:.0f} s")
+                    return
+                try:
+                    renewer.renew()
+                    success = now
+                except LeaseLost as error:
+                    self._tell(str(error))
+                    return
+                except WfeError as error:
+                    if self._clock.monotonic() - success > self._ttl * 2 / 3:
+                        self._tell(f"it could not be renewed in time: {error}")
+                        return
+                    _log.warning("The session could not be renewed, trying again: %s", error)
+                    self._stop.wait(min(self._ttl / 10, 0.5))
+        finally:
+            _close(renewer)
+
+    def _watch(self, now: float) -> float:
+        """Look whether the loop moves; name what holds it up after a second."""
+        try:
+            self._loop.call_soon_threadsafe(self._mark)
+        except RuntimeError:
+            self._stop.set()
+            return 0.0
+        stalled = now - self._beat - min(self._ttl / 3, 1.0)
+        if stalled > _STALL_NAMED_AFTER and now - self._named_at > 10 * _STALL_NAMED_AFTER:
+            self._named_at = now
+            _log.warning("%s", self._blame(stalled))
+        return max(0.0, stalled)
+
+    def _mark(self) -> None:
+        self._beat = self._clock.monotonic()
+
+    def _blame(self, stalled: float) -> str:
+        task = asyncio.current_task(self._loop)
+        name = task.get_name() if task is not None else "something"
+        frame = sys._current_frames().get(_thread_of(self._loop))  # noqa: SLF001 - the documented way to see another thread
+        where = "".join(traceback.format_stack(frame)[-3:]) if frame is not None else ""
+        return (
+            f"The event loop has stood still for {stalled:.1f} s in {name}. A coroutine must not block: use a plain function as "
+            f"step body (it runs on a thread), or await.\n{where}"
+        )
+
+    def _tell(self, reason: str) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._lost, reason)
+        except RuntimeError:
+            _log.warning("The session is lost after its loop has closed: %s", reason)
+
+
+def _thread_of(loop: asyncio.AbstractEventLoop) -> int:
+    return getattr(loop, "_thread_id", None) or 0
+
+
+def _close(renewer: Renewer) -> None:
+    try:
+        renewer.close()
+    except WfeError as error:
+        _log.debug("Closing the renewer: %s", error)

@@ -1,0 +1,140 @@
+"""The sweep: the safety net under hints, timers and notifications. It runs all the time, in every host."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from wfe.host.core import QUARANTINE_AFTER
+from wfe.model.errors import ProviderUnavailable
+from wfe.model.message import TimePassed
+from wfe.model.status import WorkflowStatus
+
+if TYPE_CHECKING:
+    from wfe.host.core import HostCore
+    from wfe.ports.store import UnclaimedRow
+
+__all__ = ["Sweeper"]
+
+_log = logging.getLogger("wfe.host")
+
+_CLAIM_AT_ONCE = 500
+_PROMOTE_AT_ONCE = 500
+_UNCLAIMED_AT_ONCE = 200
+_INBOX_EVERY = 5
+_LONG_ACTIVATION = 60.0
+_ENDED = frozenset(status for status in WorkflowStatus if status.is_terminal)
+
+
+class Sweeper:
+    """Finds what is due, what is stuck, and who waits for something that ended elsewhere."""
+
+    def __init__(self, core: HostCore, interval: float) -> None:
+        self._core = core
+        self._interval = interval
+        self._seen: dict[str, int] = {}
+        self._round = 0
+        self._task: asyncio.Task[None] | None = None
+        self._more = asyncio.Event()
+        self.sweeps = 0
+        """How many sweeps have ended; tests wait for the next one."""
+        self.swept = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to sweep."""
+        self._task = self._core.loop.create_task(self._sweep_on())
+
+    async def stop(self) -> None:
+        """Sweep no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    def soon(self) -> None:
+        """Sweep at once instead of at the next interval: something was registered, or hints may have been lost."""
+        self._more.set()
+
+    async def _sweep_on(self) -> None:
+        while True:
+            again = False
+            try:
+                again = await self.sweep()
+            except ProviderUnavailable as error:
+                _log.warning("The sweep could not reach the store: %s", error)
+            except Exception:
+                # Whatever was not done now, the next sweep finds again: its questions are asked of the store.
+                _log.exception("The sweep failed")
+            self.sweeps += 1
+            self.swept.set()
+            self.swept.clear()
+            if again:
+                continue
+            # A random phase, so that many hosts do not ask at the same moments.
+            pause = self._interval * (0.75 + 0.5 * self._core.entropy.random())
+            try:
+                async with asyncio.timeout(pause):
+                    await self._more.wait()
+            except TimeoutError:
+                pass
+            self._more.clear()
+
+    async def sweep(self) -> bool:
+        """Sweep once. True: there was more than one round could take."""
+        core = self._core
+        self._round += 1
+        again = False
+        if not core.draining:
+            room = min(core.room, _CLAIM_AT_ONCE)
+            reply = await core.claim(room) if room else None
+            if reply is not None:
+                again = len(reply.instances) == room
+                if reply.next_wake is not None:
+                    core.wake_soon(reply.next_wake, self.soon)
+                if reply.next_event is not None:
+                    if reply.next_event <= reply.now:
+                        core.committer.promote(_PROMOTE_AT_ONCE)
+                        core.pump()
+                    else:
+                        core.wake_soon(reply.next_event, self.soon)
+            if not again:
+                await self._mark_blocked()
+        await self._tell_waiters()
+        self._keep_long_ones_alive()
+        if self._round % _INBOX_EVERY == 0:
+            for instance_id in list(core.runners):
+                core.read_inbox(instance_id)
+        return again
+
+    async def _mark_blocked(self) -> None:
+        """Say why instances that stay unclaimed for two sweeps do."""
+        rows = await self._core.store.unclaimed(_UNCLAIMED_AT_ONCE)
+        seen = {row.id: self._seen.get(row.id, 0) + 1 for row in rows}
+        self._seen = seen
+        reasons = {row.id: reason for row in rows if seen[row.id] >= 2 and (reason := self._reason(row))}  # noqa: PLR2004 - two sweeps
+        if reasons:
+            changed = await self._core.store.block(reasons)
+            for each in changed:
+                _log.warning("Instance %s is blocked: %s", each, reasons[each])
+
+    def _reason(self, row: UnclaimedRow) -> str:
+        reason = self._core.registry.why_not(row.definition)
+        if row.activations >= QUARANTINE_AFTER:
+            return f"quarantined: {row.activations} activations ended without a commit"
+        return "" if reason == row.blocked_reason else reason
+
+    async def _tell_waiters(self) -> None:
+        waiters = self._core.waiters
+        waiters.to_look.clear()
+        ids = [each for each in waiters.waited_for() if each not in self._core.runners]
+        if ids:
+            waiters.found(await self._core.store.ended(ids, until=waiters.untils()), _ENDED)
+
+    def _keep_long_ones_alive(self) -> None:
+        """A body that has run for long shows that its instance does not kill its host: commit, so that the activation counts as good."""
+        now = self._core.monotonic()
+        for runner in list(self._core.runners.values()):
+            if runner.bodies and now - runner.since > _LONG_ACTIVATION:
+                runner.since = now
+                runner.deliver(TimePassed())

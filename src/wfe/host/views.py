@@ -1,0 +1,144 @@
+"""Turns stored rows into what people see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import msgspec
+
+from wfe.engine.state import decode_head, decode_pointers
+from wfe.host.data_codec import DataCodec
+from wfe.model.instance import StepError, StepState, WorkflowInstance, WorkflowResult
+from wfe.model.lifecycle import LifecycleEvent, decode_records
+from wfe.model.moment import to_datetime
+from wfe.model.pointer import ErrorRecord, Pointer
+from wfe.model.status import PointerStatus, WorkflowStatus
+
+if TYPE_CHECKING:
+    from wfe.host.registry import Registration, Registry
+    from wfe.model.definition import DefinitionKey
+    from wfe.ports.store import EndedRow, InstanceRow, LogRow
+
+__all__ = ["Page", "errors_from", "events_from", "instance_from", "result_from"]
+
+_T = TypeVar("_T")
+_PLAIN = DataCodec(dict)
+_error_decoder = msgspec.msgpack.Decoder(ErrorRecord)
+
+
+class Page(Sequence[_T]):
+    """Some items of a longer list, and the cursor of the next page (None: this was the last)."""
+
+    def __init__(self, items: Sequence[_T], next_cursor: str | None) -> None:
+        self._items = list(items)
+        self.next_cursor = next_cursor
+
+    @overload
+    def __getitem__(self, index: int) -> _T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[_T]: ...
+    def __getitem__(self, index: int | slice) -> _T | Sequence[_T]:
+        return self._items[index]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return f"Page({self._items!r}, next_cursor={self.next_cursor!r})"
+
+
+def result_from(row: EndedRow, registry: Registry, codec: DataCodec | None = None) -> WorkflowResult[Any]:
+    """Give the result of an instance."""
+    registration = registry.by_key(row.definition)
+    head = decode_head(row.head)
+    failed = [
+        _step_state(pointer, registration)
+        for pointer in sorted(decode_pointers(row.pointers).values(), key=_failed_at)
+        if pointer.status is PointerStatus.FAILED and _is_leaf(pointer)
+    ]
+    return WorkflowResult(
+        row.id,
+        WorkflowStatus(row.status),
+        _data(row.definition, row.data, registry, codec),
+        None if head.error is None else StepError.from_record(head.error),
+        failed,
+    )
+
+
+def _failed_at(pointer: Pointer) -> tuple[int, int]:
+    return (pointer.error.time if pointer.error is not None else 0, pointer.id)
+
+
+def _is_leaf(pointer: Pointer) -> bool:
+    """A container that failed only passes on the failure of what is in it."""
+    return not pointer.failed
+
+
+def instance_from(row: InstanceRow, registry: Registry) -> WorkflowInstance[Any]:
+    """Give an instance as people see it."""
+    head = decode_head(row.head)
+    registration = registry.by_key(row.definition)
+    pointers = sorted(decode_pointers(row.pointers).values(), key=lambda pointer: pointer.id)
+    return WorkflowInstance(
+        row.id,
+        row.definition.id,
+        row.definition.version,
+        WorkflowStatus(row.status),
+        _data(row.definition, row.data, registry, None),
+        to_datetime(row.created_at),
+        row.name,
+        row.reference,
+        row.blocked_reason or (head.reason or None if row.status == WorkflowStatus.SUSPENDED else None),
+        None if head.error is None else StepError.from_record(head.error),
+        row.parent_id,
+        row.run,
+        None if row.ended_at is None else to_datetime(row.ended_at),
+        to_datetime(row.wake_at) if row.wake_at else None,
+        tuple(_step_state(pointer, registration) for pointer in pointers),
+    )
+
+
+def _data(key: DefinitionKey, document: bytes, registry: Registry, codec: DataCodec | None) -> Any:  # noqa: ANN401
+    registration = registry.by_key(key)
+    chosen = codec or (registration.codec if registration is not None else _PLAIN)
+    return chosen.decode(document)
+
+
+def _step_state(pointer: Pointer, registration: Registration | None) -> StepState:
+    place = registration.definition.places.get(pointer.step) if registration is not None else None
+    error = None if pointer.error is None else StepError.from_record(pointer.error)
+    ended = pointer.status is PointerStatus.FAILED and pointer.error is not None
+    return StepState(
+        pointer.step,
+        (place.step.name if place is not None else "") or pointer.step,
+        pointer.status,
+        pointer.failures if pointer.status is PointerStatus.FAILED else pointer.attempt,
+        to_datetime(pointer.started) if pointer.started else None,
+        to_datetime(pointer.error.time) if ended and pointer.error is not None and pointer.error.time else None,
+        error,
+        None,
+        str(pointer.id),
+    )
+
+
+def events_from(rows: Sequence[LogRow]) -> list[LifecycleEvent]:
+    """Unpack log rows."""
+    return [
+        LifecycleEvent.from_record(
+            record,
+            sequence=row.first_sequence + number,
+            time=row.time,
+            workflow_id=row.instance_id,
+            definition_id=row.definition_id,
+            version=row.version,
+            run=row.run,
+        )
+        for row in rows
+        for number, record in enumerate(decode_records(row.records) if row.records else ())
+    ]
+
+
+def errors_from(rows: Sequence[bytes]) -> list[StepError]:
+    """Unpack failed attempts."""
+    return [StepError.from_record(_error_decoder.decode(row)) for row in rows]

@@ -1,0 +1,122 @@
+"""Who waits for the end of which instance, and what is told to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+from wfe.engine.state import encode_head, encode_pointer
+from wfe.ports.store import EndedRow
+
+if TYPE_CHECKING:
+    from wfe.engine.state import InstanceState
+    from wfe.host.runner import Runner
+
+__all__ = ["Waiters", "ended_row"]
+
+_CACHE_BYTES = 16 * 1024 * 1024
+_ROW_OVERHEAD = 600
+
+
+def ended_row(state: InstanceState) -> EndedRow:
+    """Give what waiters are told of an instance in its present state."""
+    return EndedRow(
+        id=state.id,
+        definition=state.definition_key,
+        status=state.head.status,
+        head=encode_head(state.head),
+        data=state.data,
+        pointers=[encode_pointer(pointer) for pointer in state.pointers.values()] if state.pointers else (),
+    )
+
+
+class Waiters:
+    """Futures by instance, and the latest results in a bounded cache, so that waiting after the end costs no read."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._futures: dict[str, list[tuple[asyncio.Future[EndedRow], Collection[str]]]] = {}
+        self._results: OrderedDict[str, EndedRow] = OrderedDict()
+        self._bytes = 0
+        self.to_look: set[str] = set()
+        """Instances that waiters should look for in the store: a hint said that they ended."""
+        self.hinted = asyncio.Event()
+
+    def result(self, instance_id: str) -> EndedRow | None:
+        """Give the end of an instance, if it was here and is remembered."""
+        return self._results.get(instance_id)
+
+    def add(self, instance_id: str, until: Collection[str]) -> asyncio.Future[EndedRow]:
+        """Wait for the end of an instance (or one of further statuses)."""
+        future: asyncio.Future[EndedRow] = self._loop.create_future()
+        self._futures.setdefault(instance_id, []).append((future, until))
+        return future
+
+    def discard(self, instance_id: str, future: asyncio.Future[EndedRow]) -> None:
+        """Stop waiting."""
+        left = [pair for pair in self._futures.get(instance_id, ()) if pair[0] is not future]
+        if left:
+            self._futures[instance_id] = left
+        else:
+            self._futures.pop(instance_id, None)
+
+    def waited_for(self) -> list[str]:
+        """List the instances that somebody waits for."""
+        return list(self._futures)
+
+    def untils(self) -> set[str]:
+        """Give all further statuses that somebody waits for."""
+        return {status for pairs in self._futures.values() for _, until in pairs for status in until}
+
+    def ended(self, row: EndedRow) -> None:
+        """An instance has ended: tell, and remember."""
+        old = self._results.pop(row.id, None)
+        if old is not None:
+            self._bytes -= len(old.data) + _ROW_OVERHEAD
+        self._results[row.id] = row
+        self._bytes += len(row.data) + _ROW_OVERHEAD
+        while self._bytes > _CACHE_BYTES:
+            _, dropped = self._results.popitem(last=False)
+            self._bytes -= len(dropped.data) + _ROW_OVERHEAD
+        self._tell(row, ended=True)
+
+    def changed(self, runner: Runner) -> None:
+        """An instance was given back with some status: tell those who wait for that status."""
+        pairs = self._futures.get(runner.id)
+        if pairs and any(runner.state.head.status in until for _, until in pairs):
+            self._tell(ended_row(runner.state), ended=False)
+
+    def found(self, rows: Iterable[EndedRow], ended: Collection[str]) -> None:
+        """Rows were read from the store for those who wait."""
+        for row in rows:
+            self._tell(row, ended=row.status in ended)
+
+    def _tell(self, row: EndedRow, *, ended: bool) -> None:
+        pairs = self._futures.get(row.id)
+        if not pairs:
+            return
+        left: list[tuple[asyncio.Future[EndedRow], Collection[str]]] = []
+        for future, until in pairs:
+            if ended or row.status in until:
+                if not future.done():
+                    future.set_result(row)
+            else:
+                left.append((future, until))
+        if left:
+            self._futures[row.id] = left
+        else:
+            del self._futures[row.id]
+
+    def forget(self, instance_id: str) -> None:
+        """An instance was purged or retried: what was remembered no longer holds."""
+        old = self._results.pop(instance_id, None)
+        if old is not None:
+            self._bytes -= len(old.data) + _ROW_OVERHEAD
+
+    def look(self, ids: Iterable[str]) -> None:
+        """A hint says that these have ended somewhere."""
+        self.to_look.update(each for each in ids if each in self._futures)
+        if self.to_look:
+            self.hinted.set()

@@ -1,0 +1,207 @@
+"""Definitions as JSON text, and back.
+
+The text lists the steps flat, each with its place, because blocks nest without limit and JSON readers do not. Callables
+appear as labels. Fields that a reader does not know are passed over, so that a newer wfe may add some; a change that an
+older reader must not pass over raises `format`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from wfe.model.definition import Block, Step, StepKind, Value, WorkflowDefinition
+from wfe.model.definition_policies import PlainPolicies, policies_from_plain, policies_to_plain
+from wfe.model.errors import DefinitionError
+from wfe.model.moment import microseconds
+
+__all__ = ["FORMAT", "dump_definition", "load_definition"]
+
+FORMAT = 1
+"""Version of the text's form."""
+
+CHILDREN = -1
+"""Block number of a body's `children`, as in `Place`."""
+
+
+class _BlockRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    label: Any = None
+    is_default: bool = False
+
+
+class _StepRow(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    id: str
+    kind: StepKind
+    container: str = ""
+    """Id of the step whose block it is in."""
+    block: int = 0
+    name: str = ""
+    step_type: str = ""
+    blocks: tuple[_BlockRow, ...] = ()
+    has_children: bool = False
+    values: dict[str, Value] = {}
+    options: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    go_to: str = ""
+    policies: PlainPolicies | None = None
+
+
+class _Document(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    format: int
+    id: str
+    version: int
+    name: str = ""
+    description: str = ""
+    data_type: str = ""
+    strict_data: bool = False
+    default_policies: PlainPolicies | None = None
+    workflow_timeout_us: int | None = None
+    steps: tuple[_StepRow, ...] = ()
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
+_document_decoder = msgspec.json.Decoder(_Document)
+_format_decoder = msgspec.json.Decoder(_Format)
+
+
+def dump_definition(definition: WorkflowDefinition[Any]) -> str:
+    """Give the plan as JSON text, the same for equal plans."""
+    timeout = definition.workflow_timeout
+    document = _Document(
+        format=FORMAT,
+        id=definition.id,
+        version=definition.version,
+        name=definition.name,
+        description=definition.description,
+        data_type=f"{definition.data_type.__module__}:{definition.data_type.__qualname__}",
+        strict_data=definition.strict_data,
+        default_policies=policies_to_plain(definition.default_policies),
+        workflow_timeout_us=None if timeout is None else microseconds(timeout),
+        steps=tuple(_row(definition, step_id) for step_id in definition.places),
+    )
+    return msgspec.json.encode(document).decode()
+
+
+def load_definition(text: str | bytes) -> WorkflowDefinition[dict[str, Any]]:
+    """Read a plan written by `dump_definition`. It has no code, and `dict` as its data type.
+
+    Raises:
+        DefinitionError: The text is not such a plan, or of a newer form.
+    """
+    document = _read(text)
+    problems = list(_problems(document))
+    if problems:
+        raise DefinitionError(problems, definition_id=document.id)
+    try:
+        policies = {row.id: policies_from_plain(row.policies) for row in document.steps if row.policies is not None}
+        defaults = policies_from_plain(document.default_policies)
+    except ValueError as error:
+        raise DefinitionError(f"a policy is not valid: {error}", definition_id=document.id) from error
+    return WorkflowDefinition(
+        document.id,
+        document.version,
+        _plant(document),
+        name=document.name,
+        description=document.description,
+        policies=policies,
+        default_policies=defaults,
+        workflow_timeout=_timeout(document.workflow_timeout_us),
+        strict_data=document.strict_data,
+    )
+
+
+def _row(definition: WorkflowDefinition[Any], step_id: str) -> _StepRow:
+    step, container, block, _ = definition.places[step_id]
+    return _StepRow(
+        id=step.id,
+        kind=step.kind,
+        container=container,
+        block=block,
+        name=step.name,
+        step_type=step.step_type,
+        blocks=tuple(_BlockRow(each.label, each.is_default) for each in step.blocks),
+        has_children=step.children is not None,
+        values=step.values,
+        options=step.options,
+        config=step.config,
+        go_to=step.go_to,
+        policies=policies_to_plain(definition.policies_of(step_id)),
+    )
+
+
+def _read(text: str | bytes) -> _Document:
+    try:
+        written = _format_decoder.decode(text).format
+        if written > FORMAT:
+            raise DefinitionError(
+                f"the text has format {written}; this version of wfe reads formats up to {FORMAT}, so use a newer one"
+            )
+        return _document_decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise DefinitionError(f"the text is not a definition in JSON: {error}") from error
+
+
+def _problems(document: _Document) -> Iterator[str]:
+    """Check that the rows make a tree whose steps have names of their own."""
+    if not document.id:
+        yield "the id of a definition must not be empty"
+    if document.version < 1:
+        yield f"a version is a whole number of at least 1, got {document.version}"
+    seen: dict[str, _StepRow] = {}
+    for row in document.steps:
+        if not row.id or row.id in seen:
+            yield f"the step id {row.id!r} is given twice" if row.id else "a step id must not be empty"
+        if row.container and not _has_block(seen.get(row.container), row.block):
+            yield f"step {row.id!r} stands in block {row.block} of {row.container!r}, which no step before it has"
+        seen[row.id] = row
+    for row in document.steps:
+        if row.go_to and row.go_to not in seen:
+            yield f"step {row.id!r} goes on at {row.go_to!r}, and there is no such step"
+
+
+def _has_block(container: _StepRow | None, block: int) -> bool:
+    if container is None:
+        return False
+    return container.has_children if block == CHILDREN else 0 <= block < len(container.blocks)
+
+
+def _plant(document: _Document) -> Block:
+    """Make the tree from its rows."""
+    inside: dict[tuple[str, int], list[_StepRow]] = {}
+    for row in document.steps:
+        inside.setdefault((row.container, row.block), []).append(row)
+    done: dict[str, Step] = {}
+    # A container stands before what is in it, so from the end of the list every block's steps are ready.
+    for row in reversed(document.steps):
+        done[row.id] = Step(
+            id=row.id,
+            kind=row.kind,
+            name=row.name,
+            step_type=row.step_type,
+            blocks=tuple(
+                Block(_steps(inside, done, row.id, number), block.label, block.is_default)
+                for number, block in enumerate(row.blocks)
+            ),
+            children=Block(_steps(inside, done, row.id, CHILDREN)) if row.has_children else None,
+            values=row.values,
+            options=row.options,
+            config=row.config,
+            go_to=row.go_to,
+        )
+    return Block(_steps(inside, done, "", 0))
+
+
+def _steps(
+    inside: dict[tuple[str, int], list[_StepRow]], done: dict[str, Step], container: str, block: int
+) -> tuple[Step, ...]:
+    return tuple(done[row.id] for row in inside.get((container, block), ()))
+
+
+def _timeout(limit_us: int | None) -> timedelta | None:
+    return None if limit_us is None else timedelta(microseconds=limit_us)

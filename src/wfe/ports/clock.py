@@ -1,0 +1,33 @@
+"""The clock port, and the other things that a deterministic run must hand in."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from wfe.model.moment import Moment
+
+__all__ = ["Clock", "Entropy"]
+
+
+class Clock(Protocol):
+    """Time as this process sees it."""
+
+    def now(self) -> Moment:
+        """Give the wall-clock time in microseconds since the epoch. It may jump."""
+        ...
+
+    def monotonic(self) -> float:
+        """Give seconds since some fixed point; never goes back."""
+        ...
+
+
+class Entropy(Protocol):
+    """Source of ids and randomness."""
+
+    def new_id(self) -> str:
+        """Give a new unguessable id, unique for ever."""
+        ...
+
+    def random(self) -> float:
+        """Give a number in [0, 1)."""
+        ...

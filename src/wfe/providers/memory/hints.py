@@ -1,0 +1,64 @@
+"""Hints between the hosts of one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from wfe.ports.hints import Hint
+from wfe.providers.memory.loops import call_in
+
+__all__ = ["HintExchange", "MemoryHints"]
+
+Receive: TypeAlias = Callable[[Hint], None]
+
+
+@dataclass(eq=False)
+class _Receiver:
+    receive: Receive
+    loop: asyncio.AbstractEventLoop
+
+    def take(self, hint: Hint) -> None:
+        call_in(self.loop, lambda: self.receive(hint))
+
+
+@dataclass(eq=False)
+class HintExchange:
+    """Who receives hints, in the order in which they began to."""
+
+    receivers: dict[str, _Receiver] = field(default_factory=dict[str, _Receiver])
+
+    def send(self, to: str | None, hint: Hint, origins: Collection[str]) -> None:
+        """Hand a hint to one session, or (None) to all but its origins."""
+        for session, receiver in tuple(self.receivers.items()):
+            if session == to or (to is None and session not in origins):
+                receiver.take(hint)
+
+
+class MemoryHints:
+    """One view's end of the exchange.
+
+    Several hosts may use one view: then a hint to all reaches all of them, the sender too, for the view does not know
+    which of them sends. A repeated hint is harmless.
+    """
+
+    def __init__(self, exchange: HintExchange) -> None:
+        self._exchange = exchange
+        self._sessions: list[str] = []
+
+    async def open(self, session: str, receive: Receive) -> None:
+        self._exchange.receivers[session] = _Receiver(receive, asyncio.get_running_loop())
+        if session not in self._sessions:
+            self._sessions.append(session)
+
+    async def send(self, session: str | None, hints: Collection[Hint]) -> None:
+        own = self._sessions if len(self._sessions) == 1 else ()
+        for hint in hints:
+            self._exchange.send(session, hint, own)
+
+    async def close(self) -> None:
+        for session in self._sessions:
+            self._exchange.receivers.pop(session, None)
+        self._sessions.clear()

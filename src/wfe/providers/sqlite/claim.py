@@ -1,0 +1,192 @@
+"""Taking and giving back instances outside of commits.
+
+Every statement reads an index whose entries are instances with something to do: what waits, or is held, costs nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from wfe.model.definition import DefinitionKey
+from wfe.model.moment import Moment
+from wfe.ports.store import ClaimReply, LoadedInstance, UnclaimedRow
+from wfe.providers.sqlite.connection import begin_write, commit, roll_back, writing
+from wfe.providers.sqlite.counters import SystemClock, store_time
+from wfe.providers.sqlite.loading import json_list, take
+from wfe.providers.sqlite.names import DefinitionNumbers
+from wfe.providers.sqlite.place import Place
+from wfe.providers.sqlite.sessions import bury, find_dead
+
+__all__ = ["Claims"]
+
+# The conditions are those of the partial index, word for word: else SQLite would not use it.
+FREE_AND_TIMED = "owner IS NULL AND wake_at IS NOT NULL AND status <> 'suspended'"
+DUE = (
+    "SELECT n, wake_at FROM instance INDEXED BY instance_due "
+    f"WHERE definition = ? AND {FREE_AND_TIMED} AND wake_at <= ? ORDER BY wake_at LIMIT ?"
+)
+NEXT_WAKE = (
+    f"SELECT min(wake_at) FROM instance INDEXED BY instance_due WHERE definition = ? AND {FREE_AND_TIMED} AND wake_at > ?"
+)
+CALLED = (
+    "SELECT c.n, min(coalesce(i.wake_at, ?2), ?2) FROM called c CROSS JOIN instance i ON i.n = c.n "
+    "WHERE c.definition = ?1 AND i.owner IS NULL AND i.ended_at IS NULL "
+    "AND EXISTS (SELECT 1 FROM inbox b WHERE b.n = c.n) LIMIT ?3"
+)
+NAMED = (
+    "SELECT i.n, i.definition, min(coalesce(i.wake_at, ?2), ?2), i.ended_at IS NULL AND ("
+    "(i.wake_at <= ?2 AND i.status <> 'suspended') OR EXISTS (SELECT 1 FROM inbox b WHERE b.n = i.n)) "
+    "FROM json_each(?1) j CROSS JOIN instance i ON i.id = j.value "
+    "WHERE i.owner IS NULL OR NOT EXISTS (SELECT 1 FROM session s WHERE s.k = i.owner AND s.expires_at > ?2)"
+)
+NEXT_EVENT = "SELECT min(effective_at) FROM future"
+UNCLAIMED = "SELECT id, definition, blocked_reason, activations FROM instance WHERE n = ?"
+
+
+@dataclass(eq=False)
+class Claims:
+    """Jobs of the writer that take instances, give them back, or say why nobody takes them."""
+
+    place: Place
+    clock: SystemClock
+    definitions: DefinitionNumbers
+
+    def claim(
+        self,
+        connection: sqlite3.Connection,
+        session: str,
+        runnable: Collection[DefinitionKey],
+        limit: int,
+        ids: Sequence[str] | None,
+        *,
+        any_definition: bool,
+    ) -> ClaimReply:
+        """Take instances that have something to do and that no living session holds."""
+        self._bury(connection)
+        now = store_time(connection, self.clock)
+        taken: list[LoadedInstance] = []
+        search = _Search(self, connection, now, limit, ids, runnable, any_definition=any_definition)
+        if limit > 0 and search.numbers():
+            # Looked at without the write lock first: most sweeps find nothing, and then nobody is disturbed.
+            now, taken = self._take(connection, session, search)
+        return ClaimReply(now, taken, self._next_wake(connection, now), connection.execute(NEXT_EVENT).fetchone()[0])
+
+    def unclaimed(self, connection: sqlite3.Connection, limit: int) -> list[UnclaimedRow]:
+        """List what is due and unheld, longest due first."""
+        self._bury(connection)
+        now = store_time(connection, self.clock)
+        search = _Search(self, connection, now, limit, None, (), any_definition=True)
+        rows = [connection.execute(UNCLAIMED, (n,)).fetchone() for n in search.numbers()]
+        return [
+            UnclaimedRow(row[0], self.definitions.key(connection, row[1]), row[2], row[3]) for row in rows if row
+        ]
+
+    def release(self, connection: sqlite3.Connection, session: str, holds: Sequence[tuple[str, int]]) -> None:
+        """Give instances back unchanged."""
+        with writing(connection, self.place):
+            for instance_id, fence in holds:
+                row = connection.execute(
+                    "UPDATE instance SET owner = NULL, activations = max(activations - 1, 0) "
+                    "WHERE id = ? AND fence = ? AND owner = (SELECT k FROM session WHERE id = ?) RETURNING n",
+                    (instance_id, fence, session),
+                ).fetchone()
+                if row is not None:
+                    call_if_unread(connection, row[0])
+
+    def block(self, connection: sqlite3.Connection, reasons: Mapping[str, str]) -> list[str]:
+        """Say why nobody takes instances, of those that are still unheld."""
+        with writing(connection, self.place):
+            now = store_time(connection, self.clock)
+            return [
+                instance_id
+                for instance_id, reason in reasons.items()
+                if connection.execute(
+                    "UPDATE instance SET blocked_reason = ?1 WHERE id = ?2 AND ended_at IS NULL AND (owner IS NULL OR "
+                    "NOT EXISTS (SELECT 1 FROM session s WHERE s.k = instance.owner AND s.expires_at > ?3))",
+                    (reason, instance_id, now),
+                ).rowcount
+            ]
+
+    def _take(
+        self, connection: sqlite3.Connection, session: str, search: _Search
+    ) -> tuple[Moment, list[LoadedInstance]]:
+        begin_write(connection)
+        try:
+            now = search.now = store_time(connection, self.clock)
+            row = connection.execute(
+                "SELECT k FROM session WHERE id = ? AND expires_at > ?", (session, now)
+            ).fetchone()
+            taken = [] if row is None else take(connection, self.definitions, search.numbers(), row[0])
+            if taken:
+                commit(connection, self.place)
+            else:
+                roll_back(connection)
+        except BaseException:
+            roll_back(connection)
+            raise
+        return now, taken
+
+    def _bury(self, connection: sqlite3.Connection) -> None:
+        dead = find_dead(connection, self.place, store_time(connection, self.clock))
+        if dead:
+            with writing(connection, self.place):
+                bury(connection, self.place, dead)
+
+    def _next_wake(self, connection: sqlite3.Connection, now: Moment) -> Moment | None:
+        wakes = [connection.execute(NEXT_WAKE, (number, now)).fetchone()[0] for number in all_definitions(connection)]
+        return min((wake for wake in wakes if wake is not None), default=None)
+
+
+@dataclass(eq=False)
+class _Search:
+    """Looks for instances that a claim may take."""
+
+    claims: Claims
+    connection: sqlite3.Connection
+    now: Moment
+    limit: int
+    ids: Sequence[str] | None
+    runnable: Collection[DefinitionKey]
+    any_definition: bool
+
+    def numbers(self) -> list[int]:
+        """Give the numbers of up to `limit` instances, longest due first."""
+        found = self._due() if self.ids is None else self._named(self.ids)
+        earliest: dict[int, Moment] = {}
+        for n, since in found:
+            earliest[n] = min(since, earliest.get(n, since))
+        return sorted(earliest, key=earliest.__getitem__)[: self.limit]
+
+    def _due(self) -> Iterable[tuple[int, Moment]]:
+        for number in self._definitions():
+            yield from self.connection.execute(DUE, (number, self.now, self.limit)).fetchall()
+            yield from self.connection.execute(CALLED, (number, self.now, self.limit)).fetchall()
+
+    def _named(self, ids: Sequence[str]) -> Iterable[tuple[int, Moment]]:
+        runnable = set(self._definitions())
+        for n, definition, since, is_due in self.connection.execute(NAMED, (json_list(list(ids)), self.now)).fetchall():
+            if definition in runnable and (is_due or self.any_definition):
+                yield n, since
+
+    def _definitions(self) -> list[int]:
+        if self.any_definition:
+            return all_definitions(self.connection)
+        names = self.claims.definitions
+        found = (names.find(self.connection, key) for key in self.runnable)
+        return [number for number in found if number is not None]
+
+
+def all_definitions(connection: sqlite3.Connection) -> list[int]:
+    """Give the numbers of all definitions that instances may have."""
+    return [number for (number,) in connection.execute("SELECT k FROM definition")]
+
+
+def call_if_unread(connection: sqlite3.Connection, n: int) -> None:
+    """Let claims find an instance that was given back with messages unread."""
+    connection.execute(
+        "INSERT OR IGNORE INTO called SELECT definition, n FROM instance "
+        "WHERE n = ? AND EXISTS (SELECT 1 FROM inbox WHERE inbox.n = instance.n)",
+        (n,),
+    )

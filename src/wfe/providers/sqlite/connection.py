@@ -1,0 +1,139 @@
+"""Connections: how they are opened, and how a write transaction begins."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, TypeAlias
+
+from wfe.model.errors import ConfigurationError
+from wfe.providers.sqlite.faults import BUSY_LIMIT_SECONDS, CommitUnknown, breaks_connection, is_busy, translated
+from wfe.providers.sqlite.place import MEMORY, Place
+
+__all__ = ["Durability", "begin_write", "close", "connect", "writing"]
+
+Durability: TypeAlias = Literal["power", "process"]
+"""`power`: what is committed survives a power loss. `process`: only the death of the process, and is faster."""
+
+_WRITE_ATTEMPT_SECONDS = 0.008
+_CHECKPOINT_PAGES = 4000
+
+# After a fork, the child's copies of these must not be closed: closing would touch the parent's files.
+_open: set[sqlite3.Connection] = set()
+
+
+def connect(place: Place, durability: Durability, *, writes: bool) -> sqlite3.Connection:
+    """Open a connection for use by one thread at a time."""
+    timeout = _WRITE_ATTEMPT_SECONDS if writes else BUSY_LIMIT_SECONDS
+    connection = sqlite3.connect(
+        place.path or MEMORY, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    try:
+        _use_wal(connection, place)
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        if not writes:
+            connection.execute("PRAGMA query_only = ON")
+    except BaseException:
+        connection.close()
+        raise
+    _open.add(connection)
+    return connection
+
+
+def close(connection: sqlite3.Connection) -> None:
+    """Close a connection; what is wrong with it no longer matters."""
+    _open.discard(connection)
+    try:
+        connection.close()
+    except sqlite3.Error:
+        # The handle goes with the process at the latest; the file is consistent whatever happens here.
+        return
+
+
+def begin_write(connection: sqlite3.Connection) -> None:
+    """Take the write lock, waiting up to 30 s for other processes.
+
+    SQLite's own waiting sleeps for longer and longer, so that a process that commits without a pause would keep the others
+    out for seconds. Short attempts find the gaps between its transactions.
+    """
+    deadline = time.monotonic() + BUSY_LIMIT_SECONDS
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+        else:
+            return
+
+
+@contextmanager
+def writing(connection: sqlite3.Connection, place: Place) -> Iterator[None]:
+    """Make what is done inside one transaction.
+
+    Raises:
+        CommitUnknown: The commit failed in a way that leaves its outcome open.
+    """
+    begin_write(connection)
+    try:
+        yield
+    except BaseException:
+        roll_back(connection)
+        raise
+    commit(connection, place)
+
+
+def commit(connection: sqlite3.Connection, place: Place) -> None:
+    """Make the transaction durable.
+
+    Raises:
+        CommitUnknown: It failed in a way that leaves its outcome open.
+    """
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if breaks_connection(error):
+            raise CommitUnknown(str(translated(error, place))) from error
+        roll_back(connection)
+        raise
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """End the transaction, if there still is one, without its changes."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def _use_wal(connection: sqlite3.Connection, place: Place) -> None:
+    if place.path is None:
+        return
+    deadline = time.monotonic() + BUSY_LIMIT_SECONDS
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            break
+        except sqlite3.OperationalError as error:
+            # Two processes that make the same file at once: SQLite does not wait here by itself.
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+    if mode != "wal":
+        raise ConfigurationError(
+            f"The SQLite file {place.path} cannot use a write-ahead log ({mode} instead); its file system has no shared "
+            "memory. Put it on a local disk."
+        )
+
+
+def forget_after_fork() -> None:
+    """Keep the parent's connections of a forked child from being closed there."""
+    _inherited.extend(_open)
+
+
+_inherited: list[sqlite3.Connection] = []
+os.register_at_fork(after_in_child=forget_after_fork)

@@ -1,0 +1,149 @@
+"""Taking instances, and reading them whole."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from wfe.ports.store import InboxRow, ItemsRow, LoadedInstance, ParentLink
+from wfe.providers.sqlite.names import DefinitionNumbers
+
+__all__ = ["EMPTY", "inbox_rows", "inbox_rows_by_id", "inbox_rows_of", "json_list", "load", "take"]
+
+EMPTY = b"{}"
+"""The data or values of an instance that has none."""
+
+_GIVEN = "(SELECT value FROM json_each(?))"
+_INBOX_COLUMNS = "b.k, i.id, b.message, b.pointer, b.wait, b.sequence, b.name, b.key, b.payload"
+
+
+def json_list(values: Sequence[int] | Sequence[str]) -> str:
+    """Pack values for a statement that reads them with `json_each`: one text of SQL, whatever their number."""
+    return msgspec.json.encode(values).decode()
+
+
+def take(
+    connection: sqlite3.Connection, definitions: DefinitionNumbers, numbers: Sequence[int], session: int
+) -> list[LoadedInstance]:
+    """Give instances to a session, with new fences, and load them, in the given order; inside a write transaction."""
+    if not numbers:
+        return []
+    given = json_list(numbers)
+    connection.execute(
+        "UPDATE instance SET fence = fence + 1, owner = ?, activations = activations + 1, blocked_reason = NULL "
+        f"WHERE n IN {_GIVEN}",
+        (session, given),
+    )
+    connection.execute(
+        f"DELETE FROM called WHERE (definition, n) IN (SELECT definition, n FROM instance WHERE n IN {_GIVEN})", (given,)
+    )
+    return load(connection, definitions, numbers)
+
+
+def load(
+    connection: sqlite3.Connection, definitions: DefinitionNumbers, numbers: Sequence[int]
+) -> list[LoadedInstance]:
+    """Read instances whole, in the given order."""
+    given = json_list(numbers)
+    pointers: dict[int, list[bytes]] = {n: [] for n in numbers}
+    items: dict[int, list[ItemsRow]] = {n: [] for n in numbers}
+    inbox: dict[str, list[InboxRow]] = {}
+    for n, state in connection.execute(
+        f"SELECT n, state FROM pointer WHERE n IN {_GIVEN} ORDER BY n, slot", (given,)
+    ):
+        pointers[n].append(state)
+    for n, pointer, packed in connection.execute(
+        f"SELECT n, pointer, items FROM item WHERE n IN {_GIVEN} ORDER BY n, pointer", (given,)
+    ):
+        items[n].append(ItemsRow(pointer, packed))
+    for row in inbox_rows(connection, given):
+        inbox.setdefault(row.instance_id, []).append(row)
+    found = {
+        row[0]: _loaded(connection, definitions, row, pointers[row[0]], items[row[0]], inbox.get(row[1], []))
+        for row in connection.execute(
+            "SELECT i.n, i.id, i.definition, i.fence, i.revision, i.run, i.head, d.data, c.vals, i.created_at, i.name, "
+            "i.reference, i.parent_id, i.parent_pointer, i.on_parent_end, i.activations "
+            "FROM instance i LEFT JOIN document d ON d.n = i.n LEFT JOIN context c ON c.n = i.n "
+            f"WHERE i.n IN {_GIVEN}",
+            (given,),
+        ).fetchall()
+    }
+    return [found[n] for n in numbers]
+
+
+def inbox_rows(connection: sqlite3.Connection, given: str) -> list[InboxRow]:
+    """Read the inbox rows of instances (numbers as a JSON list), in the order of their ids."""
+    return [
+        inbox_row(row)
+        for row in connection.execute(
+            f"SELECT {_INBOX_COLUMNS} FROM inbox b JOIN instance i ON i.n = b.n WHERE b.n IN {_GIVEN} ORDER BY b.k",
+            (given,),
+        )
+    ]
+
+
+def inbox_rows_of(connection: sqlite3.Connection, ids: Sequence[str]) -> list[InboxRow]:
+    """Read the inbox rows of instances named by id, in the order of the rows' ids."""
+    return [
+        inbox_row(row)
+        for row in connection.execute(
+            f"SELECT {_INBOX_COLUMNS} FROM inbox b JOIN instance i ON i.n = b.n "
+            f"WHERE b.n IN (SELECT n FROM instance WHERE id IN {_GIVEN}) ORDER BY b.k",
+            (json_list(list(ids)),),
+        )
+    ]
+
+
+def inbox_rows_by_id(connection: sqlite3.Connection, first: int, last: int) -> list[InboxRow]:
+    """Read the inbox rows whose ids lie in a range."""
+    return [
+        inbox_row(row)
+        for row in connection.execute(
+            f"SELECT {_INBOX_COLUMNS} FROM inbox b JOIN instance i ON i.n = b.n WHERE b.k BETWEEN ? AND ? ORDER BY b.k",
+            (first, last),
+        )
+    ]
+
+
+def inbox_row(
+    row: tuple[int, str, bytes | None, int | None, int | None, int | None, str | None, str | None, bytes | None],
+) -> InboxRow:
+    """Make an inbox row of the columns that the statements of this module select."""
+    number, instance_id, message, pointer, wait, sequence, name, key, payload = row
+    if message is not None:
+        return InboxRow(number, instance_id, message)
+    return InboxRow(
+        number, instance_id, None, pointer or 0, wait or 0, sequence or 0, name or "", key or "", payload or b""
+    )
+
+
+def _loaded(
+    connection: sqlite3.Connection,
+    definitions: DefinitionNumbers,
+    row: Sequence[object],
+    pointers: Sequence[bytes],
+    items: Sequence[ItemsRow],
+    inbox: Sequence[InboxRow],
+) -> LoadedInstance:
+    (_, instance_id, definition, fence, revision, run, head, data, values, created_at, name, reference, *rest) = row
+    parent_id, parent_pointer, on_parent_end, activations = rest
+    return LoadedInstance(
+        id=instance_id,  # type: ignore[arg-type]
+        definition=definitions.key(connection, definition),  # type: ignore[arg-type]
+        fence=fence,  # type: ignore[arg-type]
+        revision=revision,  # type: ignore[arg-type]
+        run=run,  # type: ignore[arg-type]
+        head=head,  # type: ignore[arg-type]
+        data=EMPTY if data is None else data,  # type: ignore[arg-type]
+        values=EMPTY if values is None else values,  # type: ignore[arg-type]
+        created_at=created_at,  # type: ignore[arg-type]
+        pointers=pointers,
+        items=items,
+        inbox=inbox,
+        name=name,  # type: ignore[arg-type]
+        reference=reference,  # type: ignore[arg-type]
+        parent=None if parent_id is None else ParentLink(parent_id, parent_pointer, on_parent_end),  # type: ignore[arg-type]
+        activations=activations,  # type: ignore[arg-type]
+    )

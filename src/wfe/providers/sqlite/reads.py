@@ -1,0 +1,237 @@
+"""What is read beside the writer."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Sequence
+
+from wfe.model.errors import ConfigurationError
+from wfe.ports.store import EndedRow, InboxRow, InstanceRow, ListFilter, LogCursorPage, LogRow
+from wfe.providers.sqlite.loading import EMPTY, inbox_rows_of, json_list
+from wfe.providers.sqlite.names import DefinitionNumbers
+
+__all__ = ["Reads"]
+
+_INSTANCE = (
+    "SELECT i.n, i.id, i.definition, i.status, i.run, i.revision, i.fence, s.id, i.head, d.data, c.vals, i.created_at, "
+    "i.ended_at, i.wake_at, i.blocked_reason, i.activations, i.name, i.reference, i.parent_id "
+    "FROM instance i LEFT JOIN session s ON s.k = i.owner LEFT JOIN document d ON d.n = i.n "
+    "LEFT JOIN context c ON c.n = i.n "
+)
+_LOG = (
+    "SELECT l.k, i.id, l.revision, l.first_sequence, l.count, l.run, l.time, l.records, i.definition "
+    "FROM log l JOIN instance i ON i.n = l.n "
+)
+_LIST_CURSOR = "instances-before-"
+_LOG_CURSOR = "log-after-"
+_NEAR_END = 2000
+
+
+class Reads:
+    """Jobs of the reader. None of them takes a lock that a writer would wait for."""
+
+    def __init__(self) -> None:
+        self._definitions = DefinitionNumbers()
+
+    def inbox(self, connection: sqlite3.Connection, ids: Sequence[str]) -> list[InboxRow]:
+        """Read inbox rows of instances in the order of their ids."""
+        return inbox_rows_of(connection, ids)
+
+    def pending_control(self, connection: sqlite3.Connection, request_ids: Sequence[str]) -> list[str]:
+        """Give the requests whose rows are still there."""
+        return [
+            request
+            for (request,) in connection.execute(
+                "SELECT DISTINCT request FROM inbox "
+                "WHERE request IN (SELECT value FROM json_each(?)) AND request IS NOT NULL",
+                (json_list(list(request_ids)),),
+            )
+        ]
+
+    def get(self, connection: sqlite3.Connection, id_or_name: str) -> InstanceRow | None:
+        """Read one instance by id, else by name."""
+        row = connection.execute(f"{_INSTANCE} WHERE i.id = ?", (id_or_name,)).fetchone()
+        if row is None:
+            row = connection.execute(
+                f"{_INSTANCE} WHERE i.n = (SELECT max(n) FROM instance WHERE name = ? AND name IS NOT NULL)",
+                (id_or_name,),
+            ).fetchone()
+        if row is None:
+            return None
+        return self._instance(connection, row, self._pointers(connection, row[0]))
+
+    def ended(
+        self, connection: sqlite3.Connection, ids: Sequence[str], until: Collection[str]
+    ) -> list[EndedRow]:
+        """Read those that have ended or stand in one of the given statuses."""
+        rows = connection.execute(
+            "SELECT i.n, i.id, i.definition, i.status, i.head, d.data FROM json_each(?) j "
+            "CROSS JOIN instance i ON i.id = j.value LEFT JOIN document d ON d.n = i.n "
+            "WHERE i.ended_at IS NOT NULL OR i.status IN (SELECT value FROM json_each(?))",
+            (json_list(list(dict.fromkeys(ids))), json_list([str(status) for status in until])),
+        ).fetchall()
+        return [
+            EndedRow(
+                id=instance_id,
+                definition=self._definitions.key(connection, definition),
+                status=status,
+                head=head,
+                data=EMPTY if data is None else data,
+                pointers=self._pointers(connection, n),
+            )
+            for n, instance_id, definition, status, head, data in rows
+        ]
+
+    def list_instances(
+        self, connection: sqlite3.Connection, where: ListFilter, limit: int, cursor: str | None
+    ) -> tuple[list[InstanceRow], str | None]:
+        """List instances, newest first."""
+        conditions, values = _conditions(where)
+        if cursor is not None:
+            conditions.append("i.n < ?")
+            values.append(_number_in(cursor, _LIST_CURSOR))
+        condition = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+        rows = connection.execute(f"{_INSTANCE}{condition}ORDER BY i.n DESC LIMIT ?", (*values, limit + 1)).fetchall()
+        page = [self._instance(connection, row) for row in rows[:limit]]
+        return page, f"{_LIST_CURSOR}{rows[limit - 1][0]}" if page and len(rows) > limit else None
+
+    def known(self, connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
+        """Give those ids that exist."""
+        return [
+            instance_id
+            for (instance_id,) in connection.execute(
+                "SELECT id FROM instance WHERE id IN (SELECT value FROM json_each(?))", (json_list(list(ids)),)
+            )
+        ]
+
+    def history(self, connection: sqlite3.Connection, instance_id: str, after: int, limit: int) -> list[LogRow]:
+        """Read log rows of one instance whose last sequence number is above `after`."""
+        rows = connection.execute(
+            f"{_LOG} WHERE l.n = (SELECT n FROM instance WHERE id = ?1) AND l.first_sequence >= coalesce("
+            "(SELECT max(first_sequence) FROM log WHERE n = (SELECT n FROM instance WHERE id = ?1) "
+            "AND first_sequence <= ?2), 0) AND l.first_sequence + l.count - 1 > ?2 AND l.count > 0 "
+            "ORDER BY l.first_sequence LIMIT ?3",
+            (instance_id, after, limit),
+        ).fetchall()
+        return [self._log_row(connection, row) for row in rows]
+
+    def errors(self, connection: sqlite3.Connection, instance_id: str) -> list[bytes]:
+        """Read the failed attempts of one instance."""
+        return [
+            error
+            for (error,) in connection.execute(
+                "SELECT error FROM error WHERE n = (SELECT n FROM instance WHERE id = ?) ORDER BY number",
+                (instance_id,),
+            )
+        ]
+
+    def log_after(
+        self, connection: sqlite3.Connection, cursor: str | None, limit: int, instance_id: str | None
+    ) -> LogCursorPage:
+        """Read log rows in commit order. One writer at a time numbers them, so none becomes visible late."""
+        connection.execute("BEGIN")
+        try:
+            last = self.log_end(connection)
+            if cursor == "now":
+                return LogCursorPage([], f"{_LOG_CURSOR}{last}")
+            after = 0 if cursor is None else _number_in(cursor, _LOG_CURSOR)
+            rows = self._log_rows(connection, after, last, limit, instance_id)
+        finally:
+            connection.execute("COMMIT")
+        place = rows[-1][0] if rows and len(rows) == limit else max(after, last)
+        return LogCursorPage([self._log_row(connection, row) for row in rows], f"{_LOG_CURSOR}{place}")
+
+    def numbered_log(
+        self, connection: sqlite3.Connection, after: int, limit: int, instance_id: str | None
+    ) -> list[tuple[int, LogRow]]:
+        """Read log rows in commit order with their places."""
+        rows = self._log_rows(connection, after, self.log_end(connection), limit, instance_id)
+        return [(row[0], self._log_row(connection, row)) for row in rows]
+
+    def log_end(self, connection: sqlite3.Connection) -> int:
+        """Give the place of the last log row that was written."""
+        return int(connection.execute("SELECT log FROM counters WHERE one = 1").fetchone()[0])
+
+    def data_version(self, connection: sqlite3.Connection) -> int:
+        """Give a number that changes whenever another connection, of any process, has committed."""
+        return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def _log_rows(
+        self, connection: sqlite3.Connection, after: int, last: int, limit: int, instance_id: str | None
+    ) -> list[tuple[int, str, int, int, int, int, int, bytes, int]]:
+        if instance_id is None:
+            return connection.execute(f"{_LOG} WHERE l.k > ? ORDER BY l.k LIMIT ?", (after, limit)).fetchall()
+        # Near the end the rows themselves are few; further back the instance's own are fewer.
+        by_row = "+" if last - after < _NEAR_END else ""
+        return connection.execute(
+            f"{_LOG} WHERE {by_row}l.n = (SELECT n FROM instance WHERE id = ?) AND l.k > ? ORDER BY l.k LIMIT ?",
+            (instance_id, after, limit),
+        ).fetchall()
+
+    def _log_row(
+        self, connection: sqlite3.Connection, row: tuple[int, str, int, int, int, int, int, bytes, int]
+    ) -> LogRow:
+        key = self._definitions.key(connection, row[8])
+        return LogRow(*row[1:8], key.id, key.version)
+
+    def _pointers(self, connection: sqlite3.Connection, n: int) -> list[bytes]:
+        return [
+            state for (state,) in connection.execute("SELECT state FROM pointer WHERE n = ? ORDER BY slot", (n,))
+        ]
+
+    def _instance(
+        self, connection: sqlite3.Connection, row: Sequence[object], pointers: Sequence[bytes] = ()
+    ) -> InstanceRow:
+        (_, instance_id, definition, status, run, revision, fence, owner, head, data, values, *rest) = row
+        created_at, ended_at, wake_at, blocked_reason, activations, name, reference, parent_id = rest
+        return InstanceRow(
+            id=instance_id,  # type: ignore[arg-type]
+            definition=self._definitions.key(connection, definition),  # type: ignore[arg-type]
+            status=status,  # type: ignore[arg-type]
+            run=run,  # type: ignore[arg-type]
+            revision=revision,  # type: ignore[arg-type]
+            fence=fence,  # type: ignore[arg-type]
+            owner=owner,  # type: ignore[arg-type]
+            head=head,  # type: ignore[arg-type]
+            data=EMPTY if data is None else data,  # type: ignore[arg-type]
+            values=EMPTY if values is None else values,  # type: ignore[arg-type]
+            created_at=created_at,  # type: ignore[arg-type]
+            ended_at=ended_at,  # type: ignore[arg-type]
+            wake_at=wake_at,  # type: ignore[arg-type]
+            blocked_reason=blocked_reason,  # type: ignore[arg-type]
+            activations=activations,  # type: ignore[arg-type]
+            name=name,  # type: ignore[arg-type]
+            reference=reference,  # type: ignore[arg-type]
+            parent_id=parent_id,  # type: ignore[arg-type]
+            pointers=pointers,
+        )
+
+
+def _conditions(where: ListFilter) -> tuple[list[str], list[object]]:
+    conditions: list[str] = []
+    values: list[object] = []
+    if where.status:
+        conditions.append("i.status IN (SELECT value FROM json_each(?))")
+        values.append(json_list([str(status) for status in where.status]))
+    if where.definition_id is not None:
+        conditions.append("i.definition IN (SELECT k FROM definition WHERE id = ?)")
+        values.append(where.definition_id)
+    if where.reference is not None:
+        conditions.append("i.reference = ?")
+        values.append(where.reference)
+    if where.since is not None:
+        conditions.append("i.created_at >= ?")
+        values.append(where.since)
+    if where.parent_id is not None:
+        conditions.append("i.parent_id = ?")
+        values.append(where.parent_id)
+    return conditions, values
+
+
+def _number_in(cursor: str, prefix: str) -> int:
+    number = cursor.removeprefix(prefix)
+    if number == cursor or not (number.isascii() and number.isdecimal()) or len(number) > 18:  # noqa: PLR2004 - 64 bits
+        raise ConfigurationError(
+            f"{cursor!r} is no cursor of this store; pass one that a page gave, unchanged, or None to begin."
+        )
+    return int(number)

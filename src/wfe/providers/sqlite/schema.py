@@ -1,0 +1,138 @@
+"""The tables, as numbered migrations.
+
+An instance has a number besides its id: rows of instances that run at the same time then lie side by side, so that a batch
+changes few pages, and keys are short. Numbers are never used twice. Definitions and sessions have numbers too.
+
+Rows that the inserts of one commit make are numbered by `counters`, not by SQLite: a number is not used again after its row
+is gone, and cursors stay true.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from wfe.model.errors import ConfigurationError
+from wfe.providers.sqlite.place import Place
+
+__all__ = ["VERSION", "migrate"]
+
+_APPLICATION_ID = 0x77666531  # "wfe1"
+
+_FIRST = (
+    # `now`: store time of the last commit, below which time never goes.
+    """CREATE TABLE counters (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        now INTEGER NOT NULL, instance INTEGER NOT NULL, log INTEGER NOT NULL,
+        inbox INTEGER NOT NULL, event INTEGER NOT NULL, batch INTEGER NOT NULL
+    )""",
+    "INSERT INTO counters VALUES (1, 0, 0, 0, 0, 0, 0)",
+    # The last batches, so that an unknown outcome can be found out. `outcome` is NULL when everything was accepted.
+    """CREATE TABLE batch (
+        k INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, now INTEGER NOT NULL,
+        inbox_first INTEGER NOT NULL, inbox_last INTEGER NOT NULL, outcome BLOB
+    )""",
+    # `plan` is NULL for a key that instances use and that is not (or no longer) recorded.
+    """CREATE TABLE definition (
+        k INTEGER PRIMARY KEY, id TEXT NOT NULL, version INTEGER NOT NULL, hash TEXT NOT NULL, plan TEXT, source TEXT,
+        UNIQUE (id, version, hash)
+    )""",
+    """CREATE TABLE session (
+        k INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL,
+        expires_at INTEGER NOT NULL, locked INTEGER NOT NULL
+    )""",
+    """CREATE TABLE instance (
+        n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, definition INTEGER NOT NULL, status TEXT NOT NULL,
+        run INTEGER NOT NULL, revision INTEGER NOT NULL, fence INTEGER NOT NULL, owner INTEGER, wake_at INTEGER,
+        activations INTEGER NOT NULL, blocked_reason TEXT, created_at INTEGER NOT NULL, ended_at INTEGER,
+        name TEXT, reference TEXT, digest BLOB NOT NULL, parent_id TEXT, parent_pointer INTEGER, on_parent_end TEXT,
+        head BLOB NOT NULL
+    )""",
+    # The indexes are partial so that a plain step, and a held instance on the whole, touches none but `owner`.
+    "CREATE INDEX instance_owner ON instance (owner) WHERE owner IS NOT NULL",
+    """CREATE INDEX instance_due ON instance (definition, wake_at)
+        WHERE owner IS NULL AND wake_at IS NOT NULL AND status <> 'suspended'""",
+    "CREATE INDEX instance_name ON instance (name) WHERE name IS NOT NULL",
+    "CREATE INDEX instance_reference ON instance (reference) WHERE reference IS NOT NULL",
+    "CREATE INDEX instance_parent ON instance (parent_id) WHERE parent_id IS NOT NULL",
+    # Unheld instances whose inbox may have rows: claims look here instead of into all inboxes.
+    "CREATE TABLE called (definition INTEGER, n INTEGER, PRIMARY KEY (definition, n)) WITHOUT ROWID",
+    "CREATE TABLE document (n INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    "CREATE TABLE context (n INTEGER PRIMARY KEY, vals BLOB NOT NULL)",
+    "CREATE TABLE pointer (n INTEGER, slot INTEGER, state BLOB NOT NULL, PRIMARY KEY (n, slot)) WITHOUT ROWID",
+    "CREATE TABLE item (n INTEGER, pointer INTEGER, items BLOB NOT NULL, PRIMARY KEY (n, pointer)) WITHOUT ROWID",
+    "CREATE TABLE error (n INTEGER, number INTEGER, error BLOB NOT NULL, PRIMARY KEY (n, number)) WITHOUT ROWID",
+    """CREATE TABLE position (
+        n INTEGER, name TEXT, key TEXT, sequence INTEGER NOT NULL, PRIMARY KEY (n, name, key)
+    ) WITHOUT ROWID""",
+    # A message, or a matched event: then `message` is NULL.
+    """CREATE TABLE inbox (
+        k INTEGER PRIMARY KEY, n INTEGER NOT NULL, request TEXT, message BLOB,
+        pointer INTEGER, wait INTEGER, sequence INTEGER, name TEXT, key TEXT, payload BLOB
+    )""",
+    "CREATE INDEX inbox_instance ON inbox (n)",
+    "CREATE INDEX inbox_request ON inbox (request) WHERE request IS NOT NULL",
+    """CREATE TABLE subscription (
+        n INTEGER, pointer INTEGER, wait INTEGER, name TEXT NOT NULL, key TEXT NOT NULL, as_of INTEGER NOT NULL,
+        PRIMARY KEY (n, pointer, wait)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX subscription_match ON subscription (name, key)",
+    """CREATE TABLE event (
+        sequence INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, key TEXT NOT NULL,
+        payload BLOB NOT NULL, time INTEGER NOT NULL
+    )""",
+    "CREATE INDEX event_match ON event (name, key)",
+    """CREATE TABLE future (
+        k INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, key TEXT NOT NULL,
+        payload BLOB NOT NULL, effective_at INTEGER NOT NULL
+    )""",
+    "CREATE INDEX future_due ON future (effective_at)",
+    """CREATE TABLE log (
+        k INTEGER PRIMARY KEY, n INTEGER NOT NULL, revision INTEGER NOT NULL, first_sequence INTEGER NOT NULL,
+        count INTEGER NOT NULL, run INTEGER NOT NULL, time INTEGER NOT NULL, records BLOB NOT NULL
+    )""",
+    "CREATE INDEX log_instance ON log (n, first_sequence)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+"""Statements that lead from each version to the next. Old ones are never changed."""
+
+VERSION = len(MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection, place: Place) -> None:
+    """Bring the schema up to date, in one transaction that no other process can enter.
+
+    Raises:
+        ConfigurationError: The schema is newer than this program, or the file belongs to another program.
+    """
+    if _version(connection, place) == VERSION:
+        return
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        # Another process may have been first while this one waited.
+        for statements in MIGRATIONS[_version(connection, place) :]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection, place: Place) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application != _APPLICATION_ID and (version or tables):
+        raise ConfigurationError(
+            f"The SQLite file {place.path} belongs to another program. Name another file; wfe makes it."
+        )
+    if version > VERSION:
+        raise ConfigurationError(
+            f"The SQLite file {place.path} has schema {version}, made by a newer wfe; this one knows {VERSION}. "
+            "Nothing was changed. Install the newer wfe, or name another file."
+        )
+    return int(version)

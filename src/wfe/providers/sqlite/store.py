@@ -1,0 +1,231 @@
+"""The store port on one SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
+
+from wfe.model.definition import DefinitionKey
+from wfe.model.errors import ProviderUnavailable
+from wfe.model.moment import Moment
+from wfe.ports.store import (
+    Batch,
+    ClaimReply,
+    CommitReply,
+    DefinitionRow,
+    EndedRow,
+    InboxRow,
+    InstanceRow,
+    ListFilter,
+    LogCursorPage,
+    LogRow,
+    UnclaimedRow,
+)
+from wfe.providers.sqlite.claim import Claims
+from wfe.providers.sqlite.commit import BatchWriter
+from wfe.providers.sqlite.connection import Durability, connect
+from wfe.providers.sqlite.counters import SystemClock
+from wfe.providers.sqlite.faults import CommitUnknown
+from wfe.providers.sqlite.names import DefinitionNumbers
+from wfe.providers.sqlite.place import Place
+from wfe.providers.sqlite.reads import Reads
+from wfe.providers.sqlite.schema import migrate
+from wfe.providers.sqlite.upkeep import Upkeep
+from wfe.providers.sqlite.worker import Worker
+
+__all__ = ["SQLiteStore"]
+
+T = TypeVar("T")
+_FIND_OUT_SECONDS = 10.0
+
+
+class SQLiteStore:
+    """One thread writes and another reads, each on a connection of its own; a database in memory has one for both."""
+
+    def __init__(self, place: Place, durability: Durability, clock: SystemClock) -> None:
+        self._place = place
+        self._durability = durability
+        definitions = DefinitionNumbers()
+        self._batches = BatchWriter(place, clock, definitions)
+        self._claims = Claims(place, clock, definitions)
+        self._upkeep = Upkeep(place)
+        self._reads = Reads()
+        self._writer = Worker("wfe-sqlite-writer", place, self._open_writer)
+        self._reader = self._writer
+        if place.path is not None:
+            self._reader = Worker("wfe-sqlite-reader", place, self._open_reader)
+        self.committed: Callable[[], None] = lambda: None
+        """Called in the loop after each commit that may have written announcements."""
+
+    # Life
+
+    async def open(self) -> None:
+        if self._writer.is_running:
+            return
+        await self._writer.start()
+        if self._reader is not self._writer:
+            try:
+                await self._reader.start()
+            except BaseException:
+                await self._writer.stop()
+                raise
+
+    async def close(self) -> None:
+        # The writer last: as the last connection it moves the write-ahead log into the file.
+        await self._reader.stop()
+        await self._writer.stop()
+
+    async def write(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a job on the writer's connection."""
+        return await self._writer.call(job)
+
+    async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a job on the reader's connection."""
+        return await self._reader.call(job)
+
+    def write_blocking(self, job: Callable[[sqlite3.Connection], None]) -> None:
+        """Run a job on the writer's connection, from another thread than the loop's."""
+        self._writer.call_blocking(job)
+
+    # Commit
+
+    async def commit(self, batch: Batch) -> CommitReply:
+        try:
+            reply = await self._writer.call(lambda connection: self._batches.write(connection, batch))
+        except CommitUnknown as unknown:
+            reply = await self._find_out(batch, unknown)
+        self.committed()
+        return reply
+
+    async def _find_out(self, batch: Batch, unknown: CommitUnknown) -> CommitReply:
+        """Look whether a batch was written, on a new connection, which reads what the disk really has."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _FIND_OUT_SECONDS
+        pause = 0.02
+        while True:
+            try:
+                reply = await self._writer.call(lambda connection: self._batches.find(connection, batch))
+            except ProviderUnavailable as still:
+                if loop.time() > deadline:
+                    raise ProviderUnavailable(
+                        f"{unknown} Whether batch {batch.id} was written could not be found out; commit it again."
+                    ) from still
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
+                continue
+            if reply is None:
+                raise ProviderUnavailable(f"{unknown} Nothing of the batch was written.") from unknown.__cause__
+            return reply
+
+    # Claims
+
+    async def claim(
+        self,
+        session: str,
+        runnable: Collection[DefinitionKey],
+        limit: int,
+        *,
+        ids: Sequence[str] | None = None,
+        any_definition: bool = False,
+    ) -> ClaimReply:
+        return await self._writer.call(
+            lambda connection: self._claims.claim(
+                connection, session, runnable, limit, ids, any_definition=any_definition
+            )
+        )
+
+    async def release(self, session: str, holds: Sequence[tuple[str, int]]) -> None:
+        await self._writer.call(lambda connection: self._claims.release(connection, session, holds))
+
+    async def unclaimed(self, limit: int) -> Sequence[UnclaimedRow]:
+        return await self._writer.call(lambda connection: self._claims.unclaimed(connection, limit))
+
+    async def block(self, reasons: Mapping[str, str]) -> Collection[str]:
+        return await self._writer.call(lambda connection: self._claims.block(connection, reasons))
+
+    # Reads
+
+    async def inbox(self, ids: Sequence[str]) -> Sequence[InboxRow]:
+        return await self._reader.call(lambda connection: self._reads.inbox(connection, ids))
+
+    async def pending_control(self, request_ids: Sequence[str]) -> Collection[str]:
+        return await self._reader.call(lambda connection: self._reads.pending_control(connection, request_ids))
+
+    async def get(self, id_or_name: str) -> InstanceRow | None:
+        return await self._reader.call(lambda connection: self._reads.get(connection, id_or_name))
+
+    async def ended(self, ids: Sequence[str], *, until: Collection[str] = ()) -> Sequence[EndedRow]:
+        return await self._reader.call(lambda connection: self._reads.ended(connection, ids, until))
+
+    async def list_instances(
+        self, where: ListFilter, limit: int, cursor: str | None = None
+    ) -> tuple[Sequence[InstanceRow], str | None]:
+        return await self._reader.call(lambda connection: self._reads.list_instances(connection, where, limit, cursor))
+
+    async def known(self, ids: Sequence[str]) -> Collection[str]:
+        return await self._reader.call(lambda connection: self._reads.known(connection, ids))
+
+    async def history(self, instance_id: str, after: int = 0, limit: int = 1000) -> Sequence[LogRow]:
+        return await self._reader.call(lambda connection: self._reads.history(connection, instance_id, after, limit))
+
+    async def errors(self, instance_id: str) -> Sequence[bytes]:
+        return await self._reader.call(lambda connection: self._reads.errors(connection, instance_id))
+
+    async def log_after(self, cursor: str | None, limit: int, *, instance_id: str | None = None) -> LogCursorPage:
+        return await self._reader.call(
+            lambda connection: self._reads.log_after(connection, cursor, limit, instance_id)
+        )
+
+    async def numbered_log(self, after: int, limit: int, instance_id: str | None) -> Sequence[tuple[int, LogRow]]:
+        """Read log rows in commit order with their places."""
+        return await self._reader.call(
+            lambda connection: self._reads.numbered_log(connection, after, limit, instance_id)
+        )
+
+    def log_end(self) -> asyncio.Future[int]:
+        """Ask for the place of the last log row; what is committed after this call lies behind it."""
+        return self._writer.call(self._reads.log_end)
+
+    async def data_version(self) -> int:
+        """Give a number that changes whenever something was committed, by whatever process."""
+        return await self._reader.call(self._reads.data_version)
+
+    # Upkeep
+
+    async def save_definition(self, row: DefinitionRow) -> DefinitionKey | None:
+        return await self._writer.call(lambda connection: self._upkeep.save_definition(connection, row))
+
+    async def definitions(self) -> Sequence[DefinitionRow]:
+        return await self._reader.call(self._upkeep.definitions)
+
+    async def purge(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        status: Sequence[str] = (),
+        ended_before: Moment | None = None,
+        limit: int = 100,
+    ) -> int:
+        return await self._writer.call(
+            lambda connection: self._upkeep.purge(connection, ids, status, ended_before, limit)
+        )
+
+    async def drop_events(self, before: Moment, limit: int = 1000) -> int:
+        return await self._writer.call(lambda connection: self._upkeep.drop_events(connection, before, limit))
+
+    # Connections
+
+    def _open_writer(self) -> sqlite3.Connection:
+        self._place.prepare()
+        connection = connect(self._place, self._durability, writes=True)
+        try:
+            migrate(connection, self._place)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _open_reader(self) -> sqlite3.Connection:
+        return connect(self._place, self._durability, writes=False)

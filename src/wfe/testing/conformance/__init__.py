@@ -1,0 +1,1 @@
+"""The promises of the ports, one test each, by subject. `wfe.testing` makes classes of them."""
