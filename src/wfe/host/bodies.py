@@ -135,7 +135,7 @@ class BodyRun:
     def _make_context(self, document: bytes, values: bytes) -> StepExecutionContext[Any]:
         pointer, state, codec = self._pointer, self._state, self._registration.codec
         timeout = self._body.timeout
-        loops = self._loops
+        loops, write = self._loops, self._around.log
         self._context = context = StepExecutionContext(
             load_data=lambda: codec.decode(document),
             load_workflow=lambda: workflow_info(state),
@@ -147,7 +147,7 @@ class BodyRun:
             event=pointer.event,
             load_values=(lambda: _mapping(values)) if values != EMPTY_DOCUMENT else dict,
             load_loops=(lambda: [LoopFrame(item, index) for item, index in loops]) if loops else None,
-            log=lambda stream, text: self._around.log(state.id, pointer.step, stream, text),
+            log=lambda stream, text: write(state.id, pointer.step, stream, text),
         )
         return context
 

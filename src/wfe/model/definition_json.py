@@ -41,7 +41,7 @@ class _StepRow(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     name: str = ""
     step_type: str = ""
     blocks: tuple[_BlockRow, ...] = ()
-    has_children: bool = False
+    children: _BlockRow | None = None
     values: dict[str, Value] = {}
     options: dict[str, Any] = {}
     config: dict[str, Any] = {}
@@ -125,14 +125,18 @@ def _row(definition: WorkflowDefinition[Any], step_id: str) -> _StepRow:
         block=block,
         name=step.name,
         step_type=step.step_type,
-        blocks=tuple(_BlockRow(each.label, each.is_default) for each in step.blocks),
-        has_children=step.children is not None,
+        blocks=tuple(map(_block_row, step.blocks)),
+        children=None if step.children is None else _block_row(step.children),
         values=step.values,
         options=step.options,
         config=step.config,
         go_to=step.go_to,
         policies=policies_to_plain(definition.policies_of(step_id)),
     )
+
+
+def _block_row(block: Block) -> _BlockRow:
+    return _BlockRow(block.label, block.is_default)
 
 
 def _read(text: str | bytes) -> _Document:
@@ -157,7 +161,7 @@ def _problems(document: _Document) -> Iterator[str]:
     for row in document.steps:
         if not row.id or row.id in seen:
             yield f"the step id {row.id!r} is given twice" if row.id else "a step id must not be empty"
-        if row.container and not _has_block(seen.get(row.container), row.block):
+        if not _has_block(seen.get(row.container), row):
             yield f"step {row.id!r} stands in block {row.block} of {row.container!r}, which no step before it has"
         seen[row.id] = row
     for row in document.steps:
@@ -165,10 +169,12 @@ def _problems(document: _Document) -> Iterator[str]:
             yield f"step {row.id!r} goes on at {row.go_to!r}, and there is no such step"
 
 
-def _has_block(container: _StepRow | None, block: int) -> bool:
+def _has_block(container: _StepRow | None, row: _StepRow) -> bool:
+    if not row.container:
+        return row.block == 0
     if container is None:
         return False
-    return container.has_children if block == CHILDREN else 0 <= block < len(container.blocks)
+    return container.children is not None if row.block == CHILDREN else 0 <= row.block < len(container.blocks)
 
 
 def _plant(document: _Document) -> Block:
@@ -185,10 +191,9 @@ def _plant(document: _Document) -> Block:
             name=row.name,
             step_type=row.step_type,
             blocks=tuple(
-                Block(_steps(inside, done, row.id, number), block.label, block.is_default)
-                for number, block in enumerate(row.blocks)
+                _block(block, _steps(inside, done, row.id, number)) for number, block in enumerate(row.blocks)
             ),
-            children=Block(_steps(inside, done, row.id, CHILDREN)) if row.has_children else None,
+            children=None if row.children is None else _block(row.children, _steps(inside, done, row.id, CHILDREN)),
             values=row.values,
             options=row.options,
             config=row.config,
@@ -201,6 +206,10 @@ def _steps(
     inside: dict[tuple[str, int], list[_StepRow]], done: dict[str, Step], container: str, block: int
 ) -> tuple[Step, ...]:
     return tuple(done[row.id] for row in inside.get((container, block), ()))
+
+
+def _block(row: _BlockRow, steps: tuple[Step, ...]) -> Block:
+    return Block(steps, row.label, row.is_default)
 
 
 def _timeout(limit_us: int | None) -> timedelta | None:

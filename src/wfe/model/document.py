@@ -36,7 +36,7 @@ Document: TypeAlias = bytes
 EMPTY_DOCUMENT: Document = b"{}"
 
 
-class Limits(msgspec.Struct, frozen=True):
+class Limits(msgspec.Struct, frozen=True, gc=False):
     """Largest sizes accepted, in bytes of JSON; and how many live pointers an instance may have."""
 
     max_data_bytes: int = 4 * 1024 * 1024
@@ -44,7 +44,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_live_pointers: int = 50_000
 
 
-class Patch(msgspec.Struct, frozen=True):
+class Patch(msgspec.Struct, frozen=True, gc=False):
     """Fields that changed (name → JSON text) and names of fields that are gone."""
 
     changed: dict[str, bytes]

@@ -17,7 +17,7 @@ from wfe.model.status import PointerStatus, WorkflowStatus
 __all__ = ["Head", "StepError", "StepState", "WorkflowInstance", "WorkflowResult"]
 
 
-class Head(msgspec.Struct, frozen=True, omit_defaults=True):
+class Head(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """The small part of an instance's state that most transitions change; stored in the instance's own row."""
 
     status: WorkflowStatus = WorkflowStatus.RUNNABLE

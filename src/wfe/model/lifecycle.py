@@ -14,7 +14,7 @@ from wfe.model.status import LifecycleKind
 __all__ = ["LifecycleEvent", "LogRecord", "decode_records", "encode_records"]
 
 
-class LogRecord(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class LogRecord(msgspec.Struct, frozen=True, gc=False, array_like=True, omit_defaults=True):
     """One announcement as it is packed into the log row of its transition."""
 
     kind: LifecycleKind

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -37,7 +36,7 @@ class ControlVerb(StrEnum):
     TERMINATE = "terminate"
 
 
-class EventMatched(msgspec.Struct, frozen=True, tag="event", omit_defaults=True):
+class EventMatched(msgspec.Struct, frozen=True, gc=False, tag="event", omit_defaults=True):
     """An event matched a subscription of the instance. Stored in the inbox."""
 
     pointer: int
@@ -50,14 +49,14 @@ class EventMatched(msgspec.Struct, frozen=True, tag="event", omit_defaults=True)
     key: str = ""
 
 
-class Control(msgspec.Struct, frozen=True, tag="control", omit_defaults=True):
+class Control(msgspec.Struct, frozen=True, gc=False, tag="control", omit_defaults=True):
     """A caller's request. Stored in the inbox."""
 
     verb: ControlVerb
     reason: str = ""
 
 
-class ChildEnded(msgspec.Struct, frozen=True, tag="child", omit_defaults=True):
+class ChildEnded(msgspec.Struct, frozen=True, gc=False, tag="child", omit_defaults=True):
     """A child instance has ended. Stored in the parent's inbox."""
 
     pointer: int
@@ -71,18 +70,15 @@ InboxMessage: TypeAlias = EventMatched | Control | ChildEnded
 """Messages that are stored; every one is applied exactly once, by the transition that consumes its row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(msgspec.Struct, frozen=True, gc=False):
     """The instance is being started: the first advance."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimePassed:
+class TimePassed(msgspec.Struct, frozen=True, gc=False):
     """Timers may be due; also sent to go on with pointers that are PENDING."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True, gc=False):
     """A body has answered. `pointer` and `attempt` say which; a late answer of an earlier attempt is dropped."""
 
     pointer: int
@@ -101,8 +97,7 @@ class Answered:
     """JSON of the values of a branch result."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True, gc=False):
     """An attempt of a body has failed: it raised, timed out, or answered something that is no result."""
 
     pointer: int
@@ -113,8 +108,7 @@ class Failed:
     """Names of the exception's class and its bases, for `on` and `not_on`."""
 
 
-@dataclass(frozen=True, slots=True)
-class BodyStopped:
+class BodyStopped(msgspec.Struct, frozen=True, gc=False):
     """A body that was asked to stop has stopped, without an answer that counts."""
 
     pointer: int

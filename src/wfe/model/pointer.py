@@ -18,7 +18,7 @@ ROOT_SCOPE = 0
 """The scope of the top block; other scopes are named by the id of their container's pointer."""
 
 
-class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class ErrorRecord(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What went wrong in one attempt, as it is stored. `StepError` is the same for people."""
 
     code: str
@@ -31,7 +31,7 @@ class ErrorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     traceback: str = ""
 
 
-class Pointer(msgspec.Struct, frozen=True, omit_defaults=True, rename={
+class Pointer(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={
     "slot": "l", "step": "s", "scope": "c", "block": "b", "status": "t", "failures": "f", "budget": "u", "wake": "w",
     "index": "i", "open": "o", "spawned": "p", "total": "n", "failed": "x", "first_failed": "y", "phase": "h",
     "waits": "v", "polls": "q", "persisted": "d", "event": "e", "event_sequence": "k", "started": "a", "error": "r",

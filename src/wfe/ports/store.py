@@ -53,28 +53,28 @@ __all__ = [
 ]
 
 
-class PointerRow(msgspec.Struct, frozen=True, array_like=True):
+class PointerRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One live pointer: its slot (the row's key within the instance) and its packed state."""
 
     slot: int
     state: bytes
 
 
-class ItemsRow(msgspec.Struct, frozen=True, array_like=True):
+class ItemsRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The collection that a loop walks: JSON text of a list, kept under the container's pointer id."""
 
     pointer: int
     items: bytes
 
 
-class ErrorRow(msgspec.Struct, frozen=True, array_like=True):
+class ErrorRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One failed attempt; numbers count from 1 within the instance."""
 
     number: int
     error: bytes
 
 
-class Subscribe(msgspec.Struct, frozen=True):
+class Subscribe(msgspec.Struct, frozen=True, gc=False):
     """A pointer begins to wait for an event.
 
     Matched in this very transaction against stored events, and against every event published later, whichever commits first.
@@ -90,7 +90,7 @@ class Subscribe(msgspec.Struct, frozen=True):
     number is above that of the event that this instance consumed last for this name and key. 0: any stored event."""
 
 
-class Unsubscribe(msgspec.Struct, frozen=True):
+class Unsubscribe(msgspec.Struct, frozen=True, gc=False):
     """A pointer no longer waits."""
 
     pointer: int
@@ -100,7 +100,7 @@ class Unsubscribe(msgspec.Struct, frozen=True):
     refused with WAIT_GONE. False for one that ends by cancel: a matched event is dropped when its inbox row is consumed."""
 
 
-class InboxInsert(msgspec.Struct, frozen=True):
+class InboxInsert(msgspec.Struct, frozen=True, gc=False):
     """A message for an instance, from a caller, a child or a parent. Inserted only if the instance exists and has not ended."""
 
     instance_id: str
@@ -110,7 +110,7 @@ class InboxInsert(msgspec.Struct, frozen=True):
     """Random id given by the sender of a control request, to recognise it later; empty for others."""
 
 
-class LogRow(msgspec.Struct, frozen=True):
+class LogRow(msgspec.Struct, frozen=True, gc=False):
     """The announcements of one transition: history, outbox and commit marker in one."""
 
     instance_id: str
@@ -126,7 +126,7 @@ class LogRow(msgspec.Struct, frozen=True):
     """Filled on reading."""
 
 
-class ParentLink(msgspec.Struct, frozen=True):
+class ParentLink(msgspec.Struct, frozen=True, gc=False):
     """Which pointer of which instance waits for a child."""
 
     instance_id: str
@@ -135,7 +135,7 @@ class ParentLink(msgspec.Struct, frozen=True):
     """`cancel`: the child is sent a cancel request when the parent ends. `abandon`: it goes on."""
 
 
-class Changes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Changes(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What a transition writes. Everything becomes visible together or not at all."""
 
     status: str
@@ -176,7 +176,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """If given: this message goes into the inbox of each live child whose `on_parent_end` is `cancel`."""
 
 
-class Start(msgspec.Struct, frozen=True, kw_only=True):
+class Start(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A new instance, its first advance included. Its first revision is 1."""
 
     id: str
@@ -200,7 +200,7 @@ class StartOutcome(Enum):
     """An instance of that id with another digest was there; nothing was written."""
 
 
-class TransitionWrite(msgspec.Struct, frozen=True, kw_only=True):
+class TransitionWrite(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A transition of an instance that the committing session holds."""
 
     instance_id: str
@@ -222,7 +222,7 @@ class TransitionOutcome(Enum):
     """A required subscription was gone: its event is in the inbox."""
 
 
-class Publish(msgspec.Struct, frozen=True):
+class Publish(msgspec.Struct, frozen=True, gc=False):
     """An event from a caller. `id` makes it idempotent; the same id with other content is a CONFLICT."""
 
     id: str
@@ -241,7 +241,7 @@ class PublishOutcome(Enum):
     CONFLICT = "conflict"
 
 
-class Publication(msgspec.Struct, frozen=True):
+class Publication(msgspec.Struct, frozen=True, gc=False):
     """Outcome of one publish."""
 
     outcome: PublishOutcome
@@ -249,7 +249,7 @@ class Publication(msgspec.Struct, frozen=True):
     """How many waits it reached at once."""
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
+class Batch(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """All that one commit writes, in this order: transitions, starts, publishes (promoted ones first), inbox inserts.
 
     At most one transition per instance. Ids of starts may repeat: the first wins.
@@ -271,7 +271,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """What the session can run; only such instances are taken."""
 
 
-class InboxRow(msgspec.Struct, frozen=True):
+class InboxRow(msgspec.Struct, frozen=True, gc=False):
     """A stored message of an instance's inbox."""
 
     id: int
@@ -286,7 +286,7 @@ class InboxRow(msgspec.Struct, frozen=True):
     payload: bytes = b""
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """An inbox row that a batch inserted, for an instance that it did not take."""
 
     instance_id: str
@@ -295,7 +295,7 @@ class Delivery(msgspec.Struct, frozen=True):
     row: InboxRow
 
 
-class LoadedInstance(msgspec.Struct, frozen=True, kw_only=True):
+class LoadedInstance(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An instance that was just taken, whole."""
 
     id: str
@@ -317,7 +317,7 @@ class LoadedInstance(msgspec.Struct, frozen=True, kw_only=True):
     """Times it was taken since the last accepted transition, this one included."""
 
 
-class CommitReply(msgspec.Struct, frozen=True, kw_only=True):
+class CommitReply(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What became of a batch; outcomes are in the order of the requests."""
 
     now: Moment
@@ -337,7 +337,7 @@ class CommitReply(msgspec.Struct, frozen=True, kw_only=True):
     """Ids of the child instances that were created (free, with wake time); the host may claim them at once."""
 
 
-class ClaimReply(msgspec.Struct, frozen=True):
+class ClaimReply(msgspec.Struct, frozen=True, gc=False):
     """Instances taken, and what the store knows of the time ahead."""
 
     now: Moment
@@ -348,7 +348,7 @@ class ClaimReply(msgspec.Struct, frozen=True):
     """Earliest effective time of a future event; None: none. At or before `now`: some are due (`Batch.promote`)."""
 
 
-class UnclaimedRow(msgspec.Struct, frozen=True):
+class UnclaimedRow(msgspec.Struct, frozen=True, gc=False):
     """An instance that is due, that no living session holds."""
 
     id: str
@@ -357,7 +357,7 @@ class UnclaimedRow(msgspec.Struct, frozen=True):
     activations: int
 
 
-class EndedRow(msgspec.Struct, frozen=True, kw_only=True):
+class EndedRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a waiter is told."""
 
     id: str
@@ -368,7 +368,7 @@ class EndedRow(msgspec.Struct, frozen=True, kw_only=True):
     pointers: Sequence[bytes] = ()
 
 
-class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
+class InstanceRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What the store knows of an instance now."""
 
     id: str
@@ -392,7 +392,7 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     pointers: Sequence[bytes] = ()
 
 
-class ListFilter(msgspec.Struct, frozen=True, kw_only=True):
+class ListFilter(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Which instances to list. Empty: all."""
 
     status: Sequence[str] = ()
@@ -403,7 +403,7 @@ class ListFilter(msgspec.Struct, frozen=True, kw_only=True):
     parent_id: str | None = None
 
 
-class DefinitionRow(msgspec.Struct, frozen=True):
+class DefinitionRow(msgspec.Struct, frozen=True, gc=False):
     """A recorded definition: its key, its plan as JSON, its source text where it has one."""
 
     key: DefinitionKey
@@ -411,7 +411,7 @@ class DefinitionRow(msgspec.Struct, frozen=True):
     source: str = ""
 
 
-class EventRow(msgspec.Struct, frozen=True):
+class EventRow(msgspec.Struct, frozen=True, gc=False):
     """A stored event."""
 
     id: str
@@ -422,7 +422,7 @@ class EventRow(msgspec.Struct, frozen=True):
     time: Moment
 
 
-class LogCursorPage(msgspec.Struct, frozen=True):
+class LogCursorPage(msgspec.Struct, frozen=True, gc=False):
     """Log rows of all instances in commit order, and the cursor after them."""
 
     rows: Sequence[LogRow]

@@ -29,7 +29,8 @@ def codes(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "text", ["no", "yes", "on", "off", "12:30", "12:30:45", "007", "1_000", "2024-01-01", "0b1", "=", ".inf", ".nan", "1e999"]
+    "text",
+    ["no", "yes", "on", "off", "12:30", "12:30:45", "007", "1_000", "2024-01-01", "0b1", "=", ".inf", ".nan", "1e999"],
 )
 def test_what_yaml_1_1_would_convert_stays_text(text: str) -> None:
     """Words, times, dates and odd numbers are the texts they look like."""

@@ -40,13 +40,19 @@ def problems(text: str, shell: str = "bash") -> list[str]:
         ("(cd / && echo ((x)))", '(cd / && echo "${WFE_EXPR_1}")'),
         ('echo "${A:-((x))}"', 'echo "${A:-${WFE_EXPR_1}}"'),
         ("echo ${A:-((x))}", 'echo ${A:-"${WFE_EXPR_1}"}'),
-        ("cat <<E\na ((x)) \"b\" 'c\nE\necho ((x))", "cat <<E\na ${WFE_EXPR_1} \"b\" 'c\nE\necho \"${WFE_EXPR_1}\""),
-        ("cat <<-E\n\tit's ((x))\n\tE\necho '((x))'", "cat <<-E\n\tit's ${WFE_EXPR_1}\n\tE\necho ''\"${WFE_EXPR_1}\"''"),
-        ("cat <<A <<B\n((x))\nA\n'((x))\nB\n((x))", "cat <<A <<B\n${WFE_EXPR_1}\nA\n'${WFE_EXPR_1}\nB\n\"${WFE_EXPR_1}\""),
-        ("# it's ((x))\necho ((x))", "# it's ((x))\necho \"${WFE_EXPR_1}\""),
+        ('cat <<E\na ((x)) "b" \'c\nE\necho ((x))', 'cat <<E\na ${WFE_EXPR_1} "b" \'c\nE\necho "${WFE_EXPR_1}"'),
+        (
+            "cat <<-E\n\tit's ((x))\n\tE\necho '((x))'",
+            "cat <<-E\n\tit's ${WFE_EXPR_1}\n\tE\necho ''\"${WFE_EXPR_1}\"''",
+        ),
+        (
+            "cat <<A <<B\n((x))\nA\n'((x))\nB\n((x))",
+            'cat <<A <<B\n${WFE_EXPR_1}\nA\n\'${WFE_EXPR_1}\nB\n"${WFE_EXPR_1}"',
+        ),
+        ("# it's ((x))\necho ((x))", '# it\'s ((x))\necho "${WFE_EXPR_1}"'),
         ("echo a#b'((x))'", "echo a#b''\"${WFE_EXPR_1}\"''"),
         ("echo \\'((x))\\'", "echo \\'\"${WFE_EXPR_1}\"\\'"),
-        ("echo \\\"((x))", 'echo \\""${WFE_EXPR_1}"'),
+        ('echo \\"((x))', 'echo \\""${WFE_EXPR_1}"'),
         ("case $a in x) echo ((x));; esac", 'case $a in x) echo "${WFE_EXPR_1}";; esac'),
         ('b="$(case $a in x) echo "((x))";; esac)"', 'b="$(case $a in x) echo "${WFE_EXPR_1}";; esac)"'),
         ("i=$((1 + 2)); echo $((i))", "i=$((1 + 2)); echo $((i))"),
@@ -101,7 +107,9 @@ def test_unsafe_places_are_refused(text: str, where: str) -> None:
 
 def test_ansi_quotes_need_a_shell_that_has_them() -> None:
     """`$'…'` with an expression is refused for plain sh."""
-    assert [problem.code for problem in compile_script("echo $'((x))'", SCOPE, "sh").problems] == ["unsafe_interpolation"]
+    assert [problem.code for problem in compile_script("echo $'((x))'", SCOPE, "sh").problems] == [
+        "unsafe_interpolation"
+    ]
 
 
 def test_other_interpreters_take_no_expressions() -> None:
@@ -109,7 +117,9 @@ def test_other_interpreters_take_no_expressions() -> None:
     assert [p.code for p in compile_script("print('((x))')", SCOPE, "python3").problems] == ["unsafe_interpolation"]
 
 
-@pytest.mark.parametrize("text", ["((i++))", "((count))", "if ((n > 3)); then echo; fi", "(( a = b ))", "echo $(( x ))"])
+@pytest.mark.parametrize(
+    "text", ["((i++))", "((count))", "if ((n > 3)); then echo; fi", "(( a = b ))", "echo $(( x ))"]
+)
 def test_arithmetic_of_the_shell_is_left_alone(text: str) -> None:
     """What is not a known name in `((…))` belongs to the shell."""
     script = compile_script(text, SCOPE, "bash")
@@ -168,7 +178,17 @@ def test_any_bytes_come_through_every_context(shell: str, value: bytes) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize(
-    "value", ["; echo PWNED", "$(echo PWNED)", "`echo PWNED`", "'; echo PWNED #", '"; echo PWNED #', "a\nE\necho PWNED", "-n", "*"]
+    "value",
+    [
+        "; echo PWNED",
+        "$(echo PWNED)",
+        "`echo PWNED`",
+        "'; echo PWNED #",
+        '"; echo PWNED #',
+        "a\nE\necho PWNED",
+        "-n",
+        "*",
+    ],
 )
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_known_attacks_stay_data(shell: str, value: str, context: str) -> None:
@@ -176,7 +196,9 @@ def test_known_attacks_stay_data(shell: str, value: str, context: str) -> None:
     program = [shell, "sh"] if shell == "busybox" else [shell]
     environment = {"PATH": os.environ["PATH"], "WFE_EXPR_1": value}
 
-    printed = subprocess.run([*program, "-c", compiled(CONTEXTS[context])], env=environment, capture_output=True, check=True)
+    printed = subprocess.run(
+        [*program, "-c", compiled(CONTEXTS[context])], env=environment, capture_output=True, check=True
+    )
 
     assert printed.stdout.decode() == value
 

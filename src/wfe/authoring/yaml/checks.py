@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Final
 
 from wfe.authoring.yaml.durations import parse_duration
 from wfe.authoring.yaml.interpolation import (
@@ -18,7 +19,10 @@ from wfe.authoring.yaml.problems import Position, Problems, nearest_name
 from wfe.authoring.yaml.schema import Form, Key, Table
 from wfe.model.templates import as_text
 
-__all__ = ["Checker", "join"]
+__all__ = ["INVALID", "Checker", "join"]
+
+INVALID: Final = object()
+"""Stands for a value with a problem that is already told."""
 
 
 class Checker:
@@ -101,17 +105,17 @@ class Checker:
     # --- scalars; config is filled in, values of the run are not allowed
 
     def constant(self, node: ScalarNode, path: str) -> object:
-        """Give a scalar's value with config filled in; None after a problem."""
+        """Give a scalar's value with config filled in; `INVALID` after a problem."""
         try:
             names = [part.text for part in split_text(node.text) if not isinstance(part, str)]
             value = interpolate(node.text, self._load_scope) if names else node.value
         except BadExpression as error:
             self.error(node.position, path, str(error), expected="a dotted path such as ${{ var.name }}")
-            return None
+            return INVALID
         except UnknownName as error:
             expected = f"{error.expected}; here only config values (var.<name>) are known"
             self.error(node.position, path, str(error), expected=expected, nearest=error.nearest)
-            return None
+            return INVALID
         if isinstance(value, Mapping) and "$wfe" in value:
             self.error(
                 node.position,
@@ -119,7 +123,7 @@ class Checker:
                 f"{', '.join(names)} is known only when the step runs",
                 expected="config values (var.<name>) here",
             )
-            return None
+            return INVALID
         return value
 
     def text(self, entry: Entry | None, path: str, default: str = "") -> str:
@@ -131,6 +135,8 @@ class Checker:
             self.error(node.position, path, "the value is missing", expected=Form.TEXT.value)
             return default
         value = self.constant(node, path)
+        if value is INVALID:
+            return default
         return node.text if value is node.value else as_text(value)
 
     def integer(self, entry: Entry | None, path: str, default: int = 0, *, least: int = 0) -> int:
@@ -140,7 +146,8 @@ class Checker:
         value = self._number(entry.value, path)
         if isinstance(value, int) and not isinstance(value, bool) and value >= least:
             return value
-        self._wrong(entry, path, f"an integer of at least {least}")
+        if value is not INVALID:
+            self._wrong(entry, path, f"an integer of at least {least}")
         return default
 
     def number(self, entry: Entry | None, path: str, default: float = 0.0, *, most: float = 1.0) -> float:
@@ -150,7 +157,8 @@ class Checker:
         value = self._number(entry.value, path)
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most:
             return float(value)
-        self._wrong(entry, path, f"a number from 0 to {most:g}")
+        if value is not INVALID:
+            self._wrong(entry, path, f"a number from 0 to {most:g}")
         return default
 
     def _number(self, node: ScalarNode, path: str) -> object:
@@ -172,14 +180,18 @@ class Checker:
             return value
         if value in ("true", "false") and value != entry.value.text:
             return value == "true"
-        self._wrong(entry, path, Form.BOOLEAN.value)
+        if value is not INVALID:
+            self._wrong(entry, path, Form.BOOLEAN.value)
         return default
 
     def duration(self, entry: Entry | None, path: str) -> timedelta | None:
         """Give a duration that is not zero."""
         if entry is None or not isinstance(entry.value, ScalarNode):
             return None
-        duration = parse_duration(self.constant(entry.value, path))
+        value = self.constant(entry.value, path)
+        if value is INVALID:
+            return None
+        duration = parse_duration(value)
         if not duration:
             self._wrong(entry, path, Form.DURATION.value)
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wfe.authoring.yaml.checks import Checker, join
+from wfe.authoring.yaml.checks import INVALID, Checker, join
 from wfe.authoring.yaml.interpolation import Constant, RuntimePath, Scope, UnknownName
 from wfe.authoring.yaml.nodes import Entry, ListNode, MapNode, Node, ScalarNode, describe
 from wfe.authoring.yaml.schema import CONDITION
@@ -93,7 +93,8 @@ def _comparison(field: Entry, operator: Entry, path: str, check: Checker, scope:
 def _operand(node: Node, path: str, check: Checker) -> object:
     match node:
         case ScalarNode():
-            return check.constant(node, path)
+            value = check.constant(node, path)
+            return None if value is INVALID else value
         case ListNode():
             return [_operand(item, f"{path}[{number}]", check) for number, item in enumerate(node.items)]
         case MapNode():

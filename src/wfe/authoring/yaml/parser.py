@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-from wfe.authoring.yaml.checks import Checker, join
+from wfe.authoring.yaml.checks import INVALID, Checker, join
 from wfe.authoring.yaml.documents import Declaration, Rules, StepDoc, StepForm, WorkflowDoc
 from wfe.authoring.yaml.nodes import Entry, ListNode, MapNode, Node, ScalarNode
 from wfe.authoring.yaml.problems import nearest_name
@@ -141,7 +141,8 @@ def _declaration(entry: Entry, path: str, check: Checker) -> Declaration:
 def _constant_tree(node: Node, path: str, check: Checker) -> object:
     match node:
         case ScalarNode():
-            return check.constant(node, path)
+            value = check.constant(node, path)
+            return None if value is INVALID else value
         case ListNode():
             return [_constant_tree(item, f"{path}[{number}]", check) for number, item in enumerate(node.items)]
         case MapNode():
@@ -223,7 +224,7 @@ def _form(node: Node, entries: dict[str, Entry], path: str, check: Checker) -> t
         return StepForm.PARALLEL, ""
     if "steps" in kinds:
         return StepForm.SEQUENCE, ""
-    if not kinds:
+    if not kinds or ("config" in written and "config" not in entries):
         return StepForm.TYPED, ""
     type_name = check.text(entries.get("type"), join(path, "type"), "shell")
     _warn_of_type(type_name, entries.get("type"), join(path, "type"), check)

@@ -173,9 +173,9 @@ class _Reader:
         if parent is not None and parent.is_map and parent.key is None:
             self._key(parent, node, is_plain=event.style in (None, ""))
             if event.anchor:
-                self._anchors[event.anchor] = _Built(node, 1, 1)
+                self._anchors[event.anchor] = _Built(node, 1, 0)
             return
-        built = _Built(node, 1, 1)
+        built = _Built(node, 1, 0)
         if event.anchor:
             self._anchors[event.anchor] = built
         self._place(built)
@@ -242,7 +242,7 @@ class _Reader:
         parent.height = max(parent.height, built.height + 1)
         if parent.size > MAX_NODES:
             self._abandon(parent.position, f"the file has more than {MAX_NODES} values with its aliases written out")
-        if len(self._stack) + built.height > MAX_DEPTH + 1:
+        if len(self._stack) + built.height > MAX_DEPTH:
             self._abandon(
                 built.node.position, f"lists and maps are nested deeper than {MAX_DEPTH} with aliases written out"
             )

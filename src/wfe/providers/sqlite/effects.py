@@ -5,22 +5,29 @@ from __future__ import annotations
 import sqlite3
 
 from wfe.ports.store import Changes
+from wfe.providers.sqlite.bulk import BulkInsert
 from wfe.providers.sqlite.counters import Counters
 from wfe.providers.sqlite.loading import json_list
 
 __all__ = ["Effects"]
 
+_INSERT_LOG = BulkInsert("INSERT INTO log", 8)
+_PUT_POINTERS = BulkInsert("INSERT OR REPLACE INTO pointer", 3)
+_PUT_DOCUMENTS = BulkInsert("INSERT OR REPLACE INTO document", 2)
 _GIVEN = "(SELECT value FROM json_each(?))"
 
 
 class Effects:
-    """Gathers the rows of a batch by table, and writes each table's with one call."""
+    """Gathers the rows of a batch by table, and writes each table's with few calls.
+
+    Rows that every step writes are gathered as values one after another, which is the cheapest for Python.
+    """
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._log: list[tuple[int, int, int, int, int, int, int, bytes]] = []
-        self._pointers: list[tuple[int, int, bytes]] = []
-        self._documents: list[tuple[int, bytes]] = []
+        self._log: list[object] = []
+        self._pointers: list[object] = []
+        self._documents: list[object] = []
         self._contexts: list[tuple[int, bytes]] = []
         self._items: list[tuple[int, int, bytes]] = []
         self._errors: list[tuple[int, int, bytes]] = []
@@ -35,22 +42,21 @@ class Effects:
         """Gather what an accepted transition, or a start's first one, writes. `revision`: the one that it produces."""
         counters = self._counters
         counters.log += 1
-        self._log.append(
-            (
-                counters.log,
-                n,
-                revision,
-                changes.first_sequence,
-                changes.record_count,
-                changes.run,
-                counters.now,
-                changes.records,
-            )
+        self._log += (
+            counters.log,
+            n,
+            revision,
+            changes.first_sequence,
+            changes.record_count,
+            changes.run,
+            counters.now,
+            changes.records,
         )
         for pointer in changes.pointers:
-            self._pointers.append((n, pointer.slot, pointer.state))
-        if changes.data is not None:
-            self._documents.append((n, changes.data))
+            self._pointers += (n, pointer.slot, pointer.state)
+        data = changes.data
+        if data is not None:
+            self._documents += (n, data)
         if changes.ended:
             self._ended.append(n)
         if changes.pointers_gone:
@@ -75,13 +81,13 @@ class Effects:
     def write(self, connection: sqlite3.Connection) -> None:
         """Write all that was gathered; inside a write transaction."""
         many = connection.executemany
-        many("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?)", self._log)
+        _INSERT_LOG.run(connection, self._log)
         if self._pointers_gone:
             many("DELETE FROM pointer WHERE n = ? AND slot = ?", self._pointers_gone)
         if self._pointers:
-            many("INSERT OR REPLACE INTO pointer VALUES (?, ?, ?)", self._pointers)
+            _PUT_POINTERS.run(connection, self._pointers)
         if self._documents:
-            many("INSERT OR REPLACE INTO document VALUES (?, ?)", self._documents)
+            _PUT_DOCUMENTS.run(connection, self._documents)
         self._write_rare(connection)
         if self._ended:
             self._sweep_ended(connection)

@@ -440,6 +440,7 @@ class PublishPromises:
         """Publishing an id again says EXISTS and reaches nobody."""
         first = event(event_id="payment-7")
         await world.commit(first)
+        await world.pass_time(INSTANT)
         await world.started(subscribe=[wait()])
 
         again = await world.commit(first)
@@ -450,6 +451,7 @@ class PublishPromises:
     async def test_event_id_with_other_content_conflicts(self, world: World) -> None:
         """The same id with another name, key or payload is a CONFLICT and reaches nobody."""
         await world.commit(event("paid", "order-1", b"1", event_id="payment-7"))
+        await world.pass_time(INSTANT)
         await world.started(subscribe=[wait("paid"), wait("refunded", pointer=2), wait("paid", "order-2", pointer=3)])
 
         reply = await world.commit(
@@ -501,6 +503,7 @@ class PublishPromises:
         """A later event of a key has a higher sequence number."""
         sequences: list[int] = []
         for number in range(4):
+            await world.pass_time(INSTANT)
             await world.started(f"order-{number}", subscribe=[wait()])
             await world.commit(event())
             sequences += [row.sequence for row in await world.inbox(f"order-{number}")]

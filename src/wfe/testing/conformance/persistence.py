@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wfe.testing.conformance.events import (
-    FutureEventPromises,
-    PositionPromises,
-    PublishPromises,
-    RacePromises,
-    WaitPromises,
-)
-from wfe.testing.conformance.start import StartPromises
-from wfe.testing.conformance.transitions import GuardPromises, TransitionPromises
+from wfe.testing.conformance import claim, events, inbox, start, transitions
 
 __all__ = ["SUBJECTS"]
 
 SUBJECTS: Sequence[type] = (
-    StartPromises,
-    GuardPromises,
-    TransitionPromises,
-    WaitPromises,
-    PositionPromises,
-    PublishPromises,
-    FutureEventPromises,
-    RacePromises,
+    start.StartPromises,
+    transitions.GuardPromises,
+    transitions.TransitionPromises,
+    claim.ClaimPromises,
+    claim.TimerPromises,
+    claim.ReleasePromises,
+    claim.BlockPromises,
+    claim.ClaimRacePromises,
+    inbox.InboxPromises,
+    inbox.TakenPromises,
+    inbox.ChildPromises,
+    events.WaitPromises,
+    events.PositionPromises,
+    events.PublishPromises,
+    events.FutureEventPromises,
+    events.RacePromises,
 )

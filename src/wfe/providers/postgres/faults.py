@@ -1,0 +1,109 @@
+"""What the errors of the client and the server mean for us. No foreign exception leaves the provider."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from wfe.model.errors import ConfigurationError, DataError, ProviderUnavailable, WfeError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from wfe.providers.postgres.place import Place
+
+__all__ = ["Kind", "client", "connection_errors", "kind_of", "translate"]
+
+
+class Kind(Enum):
+    """What to do about an error."""
+
+    LOST = "lost"
+    """The connection is gone or of no use; a new one may work."""
+    AGAIN = "again"
+    """The server rolled back for a reason that passes: a deadlock, a conflict."""
+    STATEMENT_CACHE = "statement cache"
+    """A pooler between us and the server loses prepared statements."""
+    CONFIGURATION = "configuration"
+    DATA = "data"
+    UNEXPECTED = "unexpected"
+
+
+# SQLSTATE codes, or their first characters: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_BY_STATE = (
+    ("22", Kind.DATA),
+    ("54", Kind.DATA),  # a value too long for an index, a request too large
+    ("40", Kind.AGAIN),  # deadlock, serialisation failure
+    ("55P03", Kind.AGAIN),  # a lock not available in time
+    ("57014", Kind.AGAIN),  # cancelled, by an administrator or a statement timeout
+    ("26000", Kind.STATEMENT_CACHE),
+    ("42P05", Kind.STATEMENT_CACHE),
+    ("08P01", Kind.STATEMENT_CACHE),  # bind message of another statement: what such a pooler makes of it
+    ("08", Kind.LOST),
+    ("25006", Kind.LOST),  # read-only: a standby; the next connection may reach the new primary
+    ("25P03", Kind.LOST),
+    ("53", Kind.LOST),  # out of connections, memory or disk
+    ("57", Kind.LOST),  # shutdown, crash, starting up, idle too long
+    ("58", Kind.LOST),  # input or output error
+    ("0A000", Kind.LOST),  # cached plan must not change result type: the schema was upgraded under us
+    ("28", Kind.CONFIGURATION),
+    ("3D000", Kind.CONFIGURATION),
+    ("3F000", Kind.CONFIGURATION),
+    ("42", Kind.CONFIGURATION),
+)
+
+
+def client() -> ModuleType:
+    """Import asyncpg, which is an extra.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
+    try:
+        import asyncpg
+    except ImportError as error:
+        raise ConfigurationError(
+            "The PostgreSQL provider needs asyncpg, which is not installed. Install it: pip install 'wfe[postgres]'"
+        ) from error
+    return asyncpg
+
+
+def connection_errors() -> tuple[type[BaseException], ...]:
+    """Give the exceptions that the client raises."""
+    asyncpg = client()
+    return (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError, EOFError)
+
+
+def kind_of(error: BaseException) -> Kind:
+    """Tell what kind of error one of the client's is."""
+    asyncpg = client()
+    state = getattr(error, "sqlstate", None)
+    if isinstance(error, asyncpg.PostgresError) and isinstance(state, str):
+        return next((kind for prefix, kind in _BY_STATE if state.startswith(prefix)), Kind.UNEXPECTED)
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return Kind.CONFIGURATION
+    # A value that cannot be encoded is reported as an interface error that is a ValueError, too.
+    if isinstance(error, ValueError) and isinstance(error, asyncpg.InterfaceError):
+        return Kind.DATA
+    return Kind.LOST
+
+
+def translate(error: BaseException, place: Place, doing: str) -> WfeError:
+    """Make the error of ours that tells what happened, where, and what to do."""
+    kind = kind_of(error)
+    said = str(error).strip() or type(error).__name__
+    if kind is Kind.DATA:
+        return DataError(
+            f"PostgreSQL cannot store a value ({said}); nothing of this was written while trying to {doing}. Text must "
+            "have no NUL and no lone surrogates, ids and names at most 2,000 bytes.",
+            reason="unstorable",
+        )
+    if kind is Kind.CONFIGURATION:
+        return ConfigurationError(
+            f"PostgreSQL at {place.url} refused to {doing}: {said}. Check the URL, the user's rights and the schema "
+            f"{place.schema!r}."
+        )
+    return ProviderUnavailable(
+        f"PostgreSQL at {place.url} did not {doing} within {place.limit.total_seconds():g} s: {said}. Check that the "
+        "server runs and can be reached; asking again is safe."
+    )

@@ -1,0 +1,108 @@
+"""Where the database is: the URL, and the options in it that are ours."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from zlib import crc32
+
+from wfe.model.errors import ConfigurationError
+
+__all__ = ["Place"]
+
+_SCHEMES = ("postgresql", "postgres")
+_SCHEMA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,47}")
+_LARGEST_POOL = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One namespace in one database."""
+
+    dsn: str
+    """For the client, with the password if there is one."""
+    url: str
+    """For messages: without the password."""
+    schema: str = "wfe"
+    """Holds all tables."""
+    pool_size: int = 4
+    """Connections for commits and reads. Hints and the renewer of the lease each have one of their own."""
+    statement_cache_size: int = 100
+    """0 for poolers that cannot keep prepared statements, such as PgBouncer before 1.21 in transaction mode."""
+    limit: timedelta = timedelta(seconds=30)
+    """How long to try to reach the server before `ProviderUnavailable`."""
+
+    @staticmethod
+    def of(url: str) -> Place:
+        """Read a URL such as `postgresql://user@host/database?schema=orders&pool_size=8`.
+
+        Options of ours: `schema`, `pool_size`, `statement_cache_size`, `unavailable_after` (seconds). All others go to
+        the client (`sslmode`, `host`, …).
+
+        Raises:
+            ConfigurationError: It is no such URL, or an option has no possible value.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in _SCHEMES:
+            raise ConfigurationError(
+                f"{_without_password(url)!r} is no PostgreSQL URL; expected postgresql://user@host:port/database."
+            )
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        schema = options.pop("schema", Place.schema)
+        pool_size = _whole_number(options, "pool_size", Place.pool_size, 1, _LARGEST_POOL)
+        cache = _whole_number(options, "statement_cache_size", Place.statement_cache_size, 0, 10_000)
+        seconds = _whole_number(options, "unavailable_after", int(Place.limit.total_seconds()), 1, 3_600)
+        if not _SCHEMA_NAME.fullmatch(schema) or schema.startswith("pg_"):
+            raise ConfigurationError(
+                f"schema={schema!r} in the PostgreSQL URL is no possible name; expected up to 48 letters, digits, "
+                '"_" and "-", beginning with a letter or "_", and not with "pg_".'
+            )
+        dsn = urlunsplit(parts._replace(query=urlencode(options)))
+        return Place(
+            dsn=dsn,
+            url=_without_password(url),
+            schema=schema,
+            pool_size=pool_size,
+            statement_cache_size=cache,
+            limit=timedelta(seconds=seconds),
+        )
+
+    @property
+    def quoted_schema(self) -> str:
+        """The schema's name as it stands in statements."""
+        return f'"{self.schema}"'
+
+    @property
+    def lock_space(self) -> int:
+        """First half of the keys of advisory locks. Equal numbers of two schemas only make them wait for each other."""
+        return _signed(crc32(b"wfe " + self.schema.encode()))
+
+    @property
+    def channel(self) -> str:
+        """Channel on which hints to everybody go."""
+        return f"wfe_{self.schema}"
+
+
+def _whole_number(options: dict[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = options.pop(name, None)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and least <= int(text) <= most):
+        raise ConfigurationError(
+            f"{name}={text!r} in the PostgreSQL URL: expected a whole number from {least} to {most}."
+        )
+    return int(text)
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    query = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "password"]
+    shown = quote(user.partition(":")[0], safe="%")
+    return urlunsplit(parts._replace(netloc=f"{shown}{at}{host}", query=urlencode(query)))
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 32) if number >= 1 << 31 else number

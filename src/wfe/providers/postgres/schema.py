@@ -1,0 +1,93 @@
+"""The tables and functions, as numbered migrations."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from wfe.model.errors import ConfigurationError
+from wfe.providers.postgres.place import Place
+
+if TYPE_CHECKING:
+    import asyncpg
+
+__all__ = ["Migration", "migrate", "migrations"]
+
+_MIGRATION_LOCK = 0x776665
+_FILE_NAME = re.compile(r"(\d{4})_\w+\.sql")
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One step of the schema. Its text is never changed once it is released."""
+
+    number: int
+    text: str
+
+    def statements(self, place: Place) -> str:
+        """Give the text for one schema."""
+        return self.text.replace("@schema@", place.quoted_schema).replace("@lock@", str(place.lock_space))
+
+
+@cache
+def migrations() -> tuple[Migration, ...]:
+    """Read the migrations that this program knows, in order."""
+    found = [
+        Migration(int(match[1]), file.read_text("utf-8"))
+        for file in files(__package__).joinpath("migrations").iterdir()
+        if (match := _FILE_NAME.fullmatch(file.name))
+    ]
+    return tuple(sorted(found, key=lambda migration: migration.number))
+
+
+async def migrate(connection: asyncpg.Connection, place: Place) -> None:
+    """Bring the schema up to date: each migration in a transaction of its own, one host at a time.
+
+    Raises:
+        ConfigurationError: The schema is newer than this program. Nothing was changed.
+    """
+    known = migrations()
+    if await _version(connection, place) == known[-1].number:
+        return
+    for migration in known:
+        await _apply(connection, place, migration)
+
+
+async def _apply(connection: asyncpg.Connection, place: Place, migration: Migration) -> None:
+    async with connection.transaction():
+        # Held until the end of the transaction. Another host may have applied it while this one waited.
+        await connection.execute(f"SELECT pg_advisory_xact_lock({place.lock_space}, {_MIGRATION_LOCK})")
+        if await _version(connection, place) >= migration.number:
+            return
+        schema = place.quoted_schema
+        if migration.number == 1:
+            if not await _exists(connection, place):
+                await connection.execute(f"CREATE SCHEMA {schema}")
+            await connection.execute(
+                f"CREATE TABLE {schema}.migration (number integer PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())"
+            )
+        await connection.execute(migration.statements(place))
+        await connection.execute(f"INSERT INTO {schema}.migration (number) VALUES ({migration.number})")
+
+
+async def _exists(connection: asyncpg.Connection, place: Place) -> bool:
+    # CREATE SCHEMA IF NOT EXISTS asks for the right to create schemas even where there is nothing to create.
+    found = await connection.fetchval("SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)", place.schema)
+    return bool(found)
+
+
+async def _version(connection: asyncpg.Connection, place: Place) -> int:
+    table = f"{place.quoted_schema}.migration"
+    if await connection.fetchval("SELECT to_regclass($1)", table) is None:
+        return 0
+    version = int(await connection.fetchval(f"SELECT coalesce(max(number), 0) FROM {table}") or 0)
+    newest = migrations()[-1].number
+    if version > newest:
+        raise ConfigurationError(
+            f"The schema {place.schema!r} at {place.url} has version {version}, made by a newer wfe; this one knows "
+            f"{newest}. Nothing was changed. Install the newer wfe, or name another schema (?schema=…)."
+        )
+    return version
