@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from wfe.providers.memory import MemoryProvider
-from wfe.testing import TestClock, persistence_suite
+from wfe.testing import TestClock, lifecycle_suite, lock_suite, persistence_suite, queue_suite
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,3 +37,6 @@ async def advance(provider: Provider, duration: timedelta) -> None:
 
 
 TestPersistence = persistence_suite(memory, twin=second_view, advance=advance)
+TestLock = lock_suite(memory, twin=second_view, advance=advance)
+TestQueue = queue_suite(memory, twin=second_view)
+TestLifecycle = lifecycle_suite(memory, twin=second_view)

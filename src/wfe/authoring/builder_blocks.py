@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, cast, overload
 
 from wfe.model.context import Answer, NoContext, StepAttributes, StepBody, StepExecutionContext
 from wfe.model.generic import D
@@ -27,6 +27,10 @@ __all__ = [
 ]
 
 
+F = TypeVar("F", bound=Callable[[Any], object])
+F_co = TypeVar("F_co", bound=Callable[[Any], object], covariant=True)
+
+
 class KeywordBody(Protocol[D]):
     """A function that takes the context and, by `input`, further arguments."""
 
@@ -38,29 +42,41 @@ class KeywordBody(Protocol[D]):
 class PlainBody(Protocol[D]):
     """A function that takes the context alone."""
 
-    def __call__(self, context: StepExecutionContext[D], /) -> Answer | Awaitable[Answer]:
-        """Do the step's work."""
-        ...
+    # Two overloads that come to the same: a checker that looks for the type of a lambda's parameter in the union
+    # `Block` passes over overloaded protocols, and so finds the builder. (Of two plain ones pyright takes one by name.)
+    @overload
+    def __call__(self, context: _NarrowContext[D], /) -> Answer | Awaitable[Answer]: ...
+    @overload
+    def __call__(self, context: StepExecutionContext[D], /) -> Answer | Awaitable[Answer]: ...
+
+
+class _NarrowContext(StepExecutionContext[D]):
+    """For the overloads of `PlainBody` only."""
 
 
 @dataclass(frozen=True)
-class BlockOf(Generic[D]):
+class BlockOf(Generic[F_co]):
     """A function that is certainly a block builder; made by `block`."""
 
-    function: Callable[[WorkflowBuilder[D]], object]
+    function: F_co
 
 
-def block(function: Callable[[WorkflowBuilder[D]], object]) -> BlockOf[D]:
+def block(function: F) -> BlockOf[F]:
     """Say that a function is a block builder, where neither its form nor its annotations do."""
     return BlockOf(function)
 
 
 if TYPE_CHECKING:
-    # The order matters: checkers look into a lambda as the first of these that takes one argument.
     Body: TypeAlias = (
         Callable[[StepExecutionContext[D]], Answer | Awaitable[Answer]] | KeywordBody[D] | type[StepBody[D]] | str
     )
-    Block: TypeAlias = Callable[[WorkflowBuilder[D]], object] | PlainBody[D] | type[StepBody[D]] | BlockOf[D] | str
+    Block: TypeAlias = (
+        Callable[[WorkflowBuilder[D]], object]
+        | PlainBody[D]
+        | type[StepBody[D]]
+        | BlockOf[Callable[[WorkflowBuilder[D]], object]]
+        | str
+    )
 
 
 @dataclass(frozen=True)

@@ -76,11 +76,11 @@ class RunnerAsker:
         return self._view
 
     def _context(self, question: Question, data: object) -> StepExecutionContext[Any]:
-        from wfe.host.bodies import workflow_info  # noqa: PLC0415 - bodies imports this package's other half
+        from wfe.host.bodies import workflow_info
 
         step = question.step
         body = self._registration.bodies.get(step.id)
-        from wfe.model.context import StepInfo  # noqa: PLC0415
+        from wfe.model.context import StepInfo
 
         return StepExecutionContext(
             load_data=lambda: data,
@@ -95,5 +95,3 @@ class RunnerAsker:
 def _mapping(document: bytes) -> dict[str, Any]:
     plain = decode_plain(document)
     return dict(plain) if isinstance(plain, Mapping) else {}
-
-

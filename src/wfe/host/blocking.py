@@ -21,7 +21,10 @@ _T = TypeVar("_T")
 
 
 class BlockingHost:
-    """The verbs of a host as plain functions. It owns a loop in a thread, started with the first call or by `with host.sync:`."""
+    """The verbs of a host as plain functions.
+
+    It owns a loop in a thread, started with the first call or by `with host.sync:`.
+    """
 
     def __init__(self, host: WorkflowHost) -> None:
         self._host = host

@@ -8,7 +8,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from wfe.host.errors_of import class_names, record_of
 from wfe.model.context import UNTOUCHED, LoopFrame, StepBody, StepExecutionContext, WorkflowInfo
@@ -58,7 +58,9 @@ class BodySurroundings:
         step_factory: Callable[[type], object] | None,
         log: Callable[[str, str, str, str], None],
         process_pool: Callable[[], Any],
+        cancel_grace: float,
     ) -> None:
+        self.cancel_grace = cancel_grace
         self.threads = threads
         self.step_factory = step_factory
         self.log = log
@@ -70,10 +72,20 @@ class BodyRun:
     """One attempt that is running. Its task ends with exactly one message, or with none when it was stopped."""
 
     __slots__ = (
-        "_around", "_body", "_call", "_context", "_loops", "_pointer", "_registration", "_state", "base", "stopping", "task",
-    )  # fmt: skip
+        "_around",
+        "_body",
+        "_call",
+        "_context",
+        "_loops",
+        "_pointer",
+        "_registration",
+        "_state",
+        "base",
+        "stopping",
+        "task",
+    )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made in one place, tens of thousands a second
         self,
         around: BodySurroundings,
         registration: Registration,
@@ -168,7 +180,7 @@ class BodyRun:
         if body.is_async:
             return await function(context, **arguments)
         if body.attributes.executor == "process":
-            from wfe.host.processes import call_in_process  # noqa: PLC0415 - only where it is asked for
+            from wfe.host.processes import call_in_process
 
             return await call_in_process(self._around.process_pool(), target, body, context, arguments)
         answer = await self._in_thread(lambda: function(context, **arguments))
@@ -182,6 +194,11 @@ class BodyRun:
         except asyncio.CancelledError:
             if self._context is not None:
                 self._context.cancelled.set()
+            if self.stopping and self._around.cancel_grace > 0:
+                # A thread cannot be interrupted. It sees the flag, and what it still answers in its time counts.
+                done, _ = await asyncio.wait([call.done], timeout=self._around.cancel_grace)
+                if done:
+                    return call.done.result()
             call.abandon()
             raise
 
@@ -254,7 +271,8 @@ class BodyRun:
             result = Next(answer)
         else:
             msg = (
-                f"Step {pointer.step!r} answered a {type(answer).__module__}.{type(answer).__qualname__}; a body answers an "
+                f"Step {pointer.step!r} answered a {type(answer).__module__}.{type(answer).__qualname__}; a body "
+                "answers an "
                 "ExecutionResult, a mapping or None."
             )
             raise TypeError(msg)
@@ -274,10 +292,12 @@ class BodyRun:
 
     def _message(self, result: Any, patch: Patch | None, values: Patch | None, document: bytes) -> Answered:  # noqa: ANN401
         pointer = self._pointer
-        output, persisted, items = None, b"", ()
+        output: Patch | None = None
+        persisted = b""
+        items: tuple[bytes, ...] = ()
         if isinstance(result, _HAS_OUTPUT):
             if result.output is not None:
-                if not isinstance(result.output, Mapping):
+                if not isinstance(cast("object", result.output), Mapping):
                     msg = f"The output of step {pointer.step!r} is a {type(result.output).__qualname__}, not a mapping."
                     raise TypeError(msg)
                 output = self._registration.codec.output(result.output, document) if result.output else None
@@ -286,9 +306,7 @@ class BodyRun:
                 persisted = encode_typed(result.data, path="$persistence_data")
             if isinstance(result, Branch):
                 items = tuple(encode_typed(value, path=f"$values[{n}]") for n, value in enumerate(result.values))
-        return Answered(
-            pointer.id, pointer.failures + 1, result, patch, self.base, output, values, persisted, items
-        )
+        return Answered(pointer.id, pointer.failures + 1, result, patch, self.base, output, values, persisted, items)
 
     def _take_outputs(self, target: object, context: StepExecutionContext[Any]) -> None:
         for slot in self._body.outputs:
@@ -334,7 +352,7 @@ class BodyRun:
             try:
                 await _maybe(target.on_failure(self._context, error))
             except Exception as second:  # noqa: BLE001 - recorded beside the first
-                import msgspec  # noqa: PLC0415 - rare
+                import msgspec
 
                 message = f"{record.message} (and on_failure failed: {type(second).__qualname__}: {second})"
                 record = msgspec.structs.replace(record, message=message)
@@ -352,14 +370,14 @@ def _mapping(document: bytes) -> dict[str, Any]:
 
 
 def _wants_context(code: Callable[..., object]) -> bool:
-    from wfe.model.context import WithContext  # noqa: PLC0415 - rare
+    from wfe.model.context import WithContext
 
     return isinstance(code, WithContext)
 
 
 def _plain_value(value: object, data: bytes) -> object:
-    from wfe.engine.asking import field_of  # noqa: PLC0415
-    from wfe.model.definition import ConditionTree, Literal  # noqa: PLC0415
+    from wfe.engine.asking import field_of
+    from wfe.model.definition import ConditionTree, Literal
 
     if isinstance(value, Literal):
         return json.loads(json.dumps(value.value)) if isinstance(value.value, dict | list) else value.value

@@ -127,6 +127,11 @@ class Committer:
                 del items[_MAX_BATCH:]
         return load
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is waiting or being written."""
+        return bool(self._load) or bool(self._writing)
+
     async def drained(self) -> None:
         """Return when nothing is waiting or being written."""
         while self._load or self._writing:
@@ -177,10 +182,10 @@ class Committer:
             if started is StartOutcome.CREATED:
                 pending.accepted(reply)
             _answer(pending.future, started)
-        for (_, future), publication in zip(load.publishes, reply.publishes, strict=True):
-            _answer(future, publication)
-        for (_, future), inserted in zip(load.inbox, reply.inbox, strict=True):
-            _answer(future, inserted)
+        for (_, told), publication in zip(load.publishes, reply.publishes, strict=True):
+            _answer(told, publication)
+        for (_, asked), inserted in zip(load.inbox, reply.inbox, strict=True):
+            _answer(asked, inserted)
         core.batch_committed(reply)
 
     async def _unavailable(self, load: _Load, error: ProviderUnavailable) -> None:

@@ -16,7 +16,7 @@ __all__ = ["connect"]
 _SUPPORTED = "memory:, sqlite:///file.db, sqlite:///:memory:, postgresql://user@host/db"
 
 
-def connect(place: str | Provider, *, durability: Literal["power", "process"] = "power") -> Provider:
+def connect(place: object, *, durability: Literal["power", "process"] = "power") -> Provider:
     """Make the provider that a URL names; a provider object is given back as it is.
 
     Raises:
@@ -32,15 +32,15 @@ def connect(place: str | Provider, *, durability: Literal["power", "process"] = 
         raise ConfigurationError(msg)
     scheme = urlsplit(place).scheme
     if scheme == "memory":
-        from wfe.providers.memory import MemoryProvider  # noqa: PLC0415 - only what is used
+        from wfe.providers.memory import MemoryProvider
 
         return MemoryProvider()
     if scheme == "sqlite":
-        from wfe.providers.sqlite import SQLiteProvider  # noqa: PLC0415
+        from wfe.providers.sqlite import SQLiteProvider
 
         return SQLiteProvider(_path_of(place), durability=durability)
     if scheme in {"postgresql", "postgres"}:
-        from wfe.providers.postgres import PostgresProvider  # noqa: PLC0415
+        from wfe.providers.postgres import PostgresProvider
 
         return PostgresProvider(place, durability=durability)
     what = f"the scheme {scheme!r}" if scheme else f"{place!r} (no URL)"
@@ -53,7 +53,8 @@ def _path_of(url: str) -> str:
     rest = url.removeprefix("sqlite:")
     if not rest.startswith("///") or rest == "///":
         msg = (
-            f"{url!r} names no file. Write sqlite:///relative.db (three slashes), sqlite:////absolute/path.db (four), or "
+            f"{url!r} names no file. Write sqlite:///relative.db (three slashes), sqlite:////absolute/path.db "
+            "(four), or "
             "sqlite:///:memory:."
         )
         raise ConfigurationError(msg)

@@ -1,8 +1,8 @@
 """The joint of a host: runners, committer, timers and claims, and what flows between them.
 
-    hints, sweep, timers ──► claim ──► runner ──► committer ──► store
-                                          ▲            │
-                                        bodies ◄───────┘ (after the commit)
+hints, sweep, timers ──► claim ──► runner ──► committer ──► store
+                                      ▲            │
+                                    bodies ◄───────┘ (after the commit)
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from wfe.ports.hints import Hints
     from wfe.ports.store import ClaimReply, CommitReply, LoadedInstance, Start, Store
 
-__all__ = ["HostCore", "QUARANTINE_AFTER"]
+__all__ = ["QUARANTINE_AFTER", "HostCore"]
 
 _log = logging.getLogger("wfe.host")
 
@@ -109,11 +109,12 @@ class HostCore:
     def now(self) -> Moment:
         """Give store time as this host knows it; never earlier than the last commit's."""
         now = self.clock.now() + self._offset
-        return now if now > self._last_commit else self._last_commit
+        return max(self._last_commit, now)
 
     def saw_store_time(self, now: Moment) -> None:
         """Learn the store's time from a reply."""
-        # The reply was made a little while ago: the offset is at least this, and the smallest delay seen gives the best guess.
+        # The reply was made a little while ago: the offset is at least this, and the smallest delay seen gives the best
+        # guess.
         offset = now - self.clock.now()
         if offset > self._offset or self._offset - offset > 1_000_000:  # noqa: PLR2004 - a second: a clock was set
             self._offset = offset
@@ -233,7 +234,9 @@ class HostCore:
             return None
         runner = self._hold(found, state, loaded.fence)
         if loaded.activations > QUARANTINE_AFTER:
-            reason = f"quarantined: {loaded.activations - 1} activations ended without a commit (its host died each time)"
+            reason = (
+                f"quarantined: {loaded.activations - 1} activations ended without a commit (its host died each time)"
+            )
             runner.deliver(Control(ControlVerb.SUSPEND, reason))
         pause = 0 if loaded.activations <= 1 else min(2 ** (loaded.activations - 2), 60)
         if pause and loaded.activations <= QUARANTINE_AFTER:
@@ -487,6 +490,13 @@ class HostCore:
                         self.schedule(runner)
         finally:
             self._inbox_reading = False
+
+    async def settled(self) -> None:
+        """Return when nothing is left to decide or to write."""
+        while self._ready or self._pump_scheduled or self.committer.is_busy:
+            self.pump_now()
+            await self.committer.drained()
+            await asyncio.sleep(0)
 
     def received_hint(self, hint: Hint) -> None:
         """Another host says that there is something to look at."""

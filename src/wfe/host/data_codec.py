@@ -55,7 +55,9 @@ class DataCodec:
             for field in (dataclasses.fields(data_type) if dataclasses.is_dataclass(data_type) else ())
             if field.name in self._transient
         }
-        self._decoder = None if self._is_plain or self._validate is not None else msgspec.json.Decoder(data_type)
+        self._decoder: msgspec.json.Decoder[Any] | None = (
+            None if self._is_plain or self._validate is not None else msgspec.json.Decoder(data_type)
+        )
 
     def decode(self, document: Document) -> Any:  # noqa: ANN401 - the author's class
         """Give a fresh object of the data class.
@@ -99,7 +101,9 @@ class DataCodec:
         return document
 
     def initial(self, data: object) -> Document:
-        """Give the document to start with: from an object of the class, a mapping that is checked and converted, or None.
+        """Give the document to start with.
+
+        From an object of the class, a mapping that is checked and converted, or None.
 
         Raises:
             DataError: It does not fit the data class.

@@ -72,7 +72,10 @@ class Events:
         workflow_id: str | None = None,
         since: str | None = None,
     ) -> Subscription:
-        """Tell a callable, or an object with `on_event`, of every event from now on (or from a cursor on). The host must run."""
+        """Tell a callable, or an object with `on_event`, of every event from now on (or from a cursor on).
+
+        The host must run.
+        """
         tell = subscriber.on_event if isinstance(subscriber, Subscriber) else subscriber
         ready = asyncio.Event()
         task = asyncio.get_running_loop().create_task(self._feed(tell, workflow_id, since, ready))
@@ -91,7 +94,7 @@ class Events:
                 answer = tell(event)
                 if inspect.isawaitable(answer):
                     await answer
-            except Exception:
+            except Exception:  # noqa: BLE001 - a subscriber is user code
                 _log.exception("A lifecycle subscriber failed on %s of %s", event.kind, event.workflow_id)
 
     def iterate(self, *, workflow_id: str | None, since: str | None) -> AsyncIterator[LifecycleEvent]:

@@ -28,9 +28,7 @@ async def call_in_process(
     The body, its data and its answer cross the border between processes, so the body must be importable there.
     """
     function = target.run if body.is_class else target
-    frames = [
-        (frame.item, frame.index) for frame in _frames(context)
-    ]
+    frames = [(frame.item, frame.index) for frame in _frames(context)]
     packed = (
         context.data,
         context.workflow,
@@ -53,13 +51,15 @@ async def call_in_process(
 def _frames(context: StepExecutionContext[Any]) -> list[Any]:
     if context.index < 0:
         return []
-    import json  # noqa: PLC0415
+    import json
 
     return [LoopFrame(json.dumps(context.item).encode(), context.index), *context.parents]
 
 
-def _call(function: Callable[..., object], packed: tuple[Any, ...], arguments: dict[str, object]) -> tuple[Any, Any, Any]:
-    import json  # noqa: PLC0415
+def _call(
+    function: Callable[..., object], packed: tuple[Any, ...], arguments: dict[str, object]
+) -> tuple[Any, Any, Any]:
+    import json
 
     data, workflow, step, pointer_id, attempt, values, frames, persisted, event = packed
     info: WorkflowInfo = workflow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from wfe.host.data_codec import DataCodec
 from wfe.model.context import StepAttributes, StepBody, StepInfo, step_attributes, step_type_of
@@ -25,9 +25,18 @@ class Body:
     """How the body of one step is called; found out once, at registration."""
 
     __slots__ = (
-        "attributes", "concurrency_key", "executor", "function", "info", "inputs", "is_async", "is_class", "outputs", "step",
+        "attributes",
+        "concurrency_key",
+        "executor",
+        "function",
+        "info",
+        "inputs",
+        "is_async",
+        "is_class",
+        "outputs",
+        "step",
         "timeout",
-    )  # fmt: skip
+    )
 
     def __init__(
         self, step: Step, function: Callable[..., Any] | None, executor: StepExecutor | None, timeout: timedelta | None
@@ -108,7 +117,8 @@ class Registry:
         present = versions.get(definition.version)
         if present is not None and present.key != definition.key:
             msg = (
-                f"version {definition.version} is registered on this host with another structure. A definition never changes "
+                f"version {definition.version} is registered on this host with another structure. A definition never "
+                "changes "
                 "once it is registered: give the changed one a new version."
             )
             raise DefinitionError(msg, definition_id=definition.id)
@@ -130,12 +140,12 @@ class Registry:
         self._refresh()
         return True
 
-    def register_step(self, name: str, body: Callable[..., Any]) -> None:
+    def register_step(self, name: str, body: object) -> None:
         """Name a body, for definitions whose steps name their type."""
         if not callable(body):
             msg = f"The body of step type {name!r} is a {type(body).__name__}; give a function or a StepBody class."
             raise ConfigurationError(msg)
-        self._step_types[name] = body
+        self._step_types[name] = cast("Callable[..., Any]", body)
         self._resolve_again()
 
     def register_executor(self, executor: StepExecutor) -> None:
@@ -193,5 +203,3 @@ class Registry:
 def step_type_name(body: Callable[..., Any] | str) -> str:
     """Give the name under which a body is registered."""
     return body if isinstance(body, str) else step_type_of(body)
-
-

@@ -77,7 +77,8 @@ async def _applied(core: HostCore, instance_id: str, request_id: str) -> None:
             return
         if core.monotonic() > deadline:
             msg = (
-                f"The host that runs instance {instance_id!r} did not apply the request within {APPLIED_WITHIN:.0f} s. The request "
+                f"The host that runs instance {instance_id!r} did not apply the request within {APPLIED_WITHIN:.0f} "
+                "s. The request "
                 "stays queued and is applied when that host answers or its lease expires."
             )
             raise ProviderUnavailable(msg)

@@ -87,7 +87,7 @@ class Runner:
         self.rows.append(row.id)
         try:
             self.mailbox.append(unpack(row))
-        except Exception:
+        except Exception:  # noqa: BLE001 - a corrupt row may make the decoder raise anything
             # Consumed all the same: a row that nobody can read must not stop the instance for ever.
             _log.exception("Dropped an unreadable inbox row %s of instance %s", row.id, self.id)
         self.core.schedule(self)
@@ -181,12 +181,16 @@ class Runner:
             self._stop(transition.stop)
         if transition.changes.ended:
             core.instance_ended(self)
-            return
-        if transition.run:
-            core.run_bodies(self, transition.run)
-        if not transition.changes.hold:
+        elif not transition.changes.hold:
             core.gave_back(self, unread=unread, wake=transition.changes.wake_at)
-            return
+        else:
+            if transition.run:
+                core.run_bodies(self, transition.run)
+            self._go_on(transition, unread=unread)
+
+    def _go_on(self, transition: Transition, *, unread: bool) -> None:
+        """The instance is still held: see what else there is to do for it."""
+        core = self.core
         if transition.again:
             self.mailbox.append(TimePassed())
         if unread:

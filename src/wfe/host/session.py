@@ -1,4 +1,7 @@
-"""The session of a host: begun at its start, renewed by a thread of its own, and given up when renewal fails for too long."""
+"""The session of a host.
+
+Begun at its start, renewed by a thread of its own, and given up when renewal fails for too long.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,10 @@ _STALL_NAMED_AFTER = 1.0
 class Session:
     """Keeps one session alive, and says when it is lost.
 
-    Renewal is every third of the TTL. After two thirds without success the host counts itself as fenced: its monotonic clock says
-    so before the store's can. A loop that stands still for `stall_limit` is not renewed for ever: its host is as good as dead.
+    Renewal is every third of the TTL. After two thirds without success the host counts itself as fenced: its monotonic
+    clock says
+    so before the store's can. A loop that stands still for `stall_limit` is not renewed for ever: its host is as good
+    as dead.
     """
 
     def __init__(
@@ -120,7 +125,8 @@ class Session:
         frame = sys._current_frames().get(_thread_of(self._loop))  # noqa: SLF001 - the documented way to see another thread
         where = "".join(traceback.format_stack(frame)[-3:]) if frame is not None else ""
         return (
-            f"The event loop has stood still for {stalled:.1f} s in {name}. A coroutine must not block: use a plain function as "
+            f"The event loop has stood still for {stalled:.1f} s in {name}. A coroutine must not block: use a plain "
+            "function as "
             f"step body (it runs on a thread), or await.\n{where}"
         )
 

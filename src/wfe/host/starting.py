@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,11 @@ import msgspec
 from wfe.engine.advance import advance
 from wfe.engine.state import InstanceState, encode_head
 from wfe.host.asker import RunnerAsker
+from wfe.host.committer import PendingStart
+from wfe.host.waiting import ended_row
 from wfe.model.document import EMPTY_DOCUMENT, check_size
 from wfe.model.message import Message, Started
-from wfe.ports.store import Changes, ParentLink, Start
+from wfe.ports.store import Changes, CommitReply, ParentLink, Start, StartOutcome
 
 if TYPE_CHECKING:
     from wfe.engine.asking import ChildRequest
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from wfe.host.registry import Registration
     from wfe.model.moment import Moment
 
-__all__ = ["digest_of", "make_child", "make_start"]
+__all__ = ["digest_of", "make_child", "make_start", "submit_start"]
 
 _STARTED: tuple[Message, ...] = (Started(),)
 
@@ -46,7 +49,8 @@ def make_start(
 ) -> tuple[Start, InstanceState, Transition | None]:
     """Make the start of an instance.
 
-    The first advance is part of it, so that a leading wait, delay or condition costs nothing more. A start that is put off, that
+    The first advance is part of it, so that a leading wait, delay or condition costs nothing more. A start that is put
+    off, that
     belongs to a child, or whose code is not complete leaves the first advance to whoever takes the instance.
 
     Raises:
@@ -78,7 +82,13 @@ def make_start(
     else:
         asker = RunnerAsker(registration, state, lambda parent_state, request: make_child(core, parent_state, request))
         transition = advance(
-            registration.definition, state, _STARTED, now=now, asker=asker, random=core.entropy.random, limits=core.limits
+            registration.definition,
+            state,
+            _STARTED,
+            now=now,
+            asker=asker,
+            random=core.entropy.random,
+            limits=core.limits,
         )
         changes = transition.changes
         if changes.data is None or changes.values is None:
@@ -97,6 +107,59 @@ def make_start(
         parent=parent,
     )
     return start, state, transition
+
+
+def submit_start(
+    core: HostCore,
+    registration: Registration,
+    document: bytes,
+    *,
+    given_id: str | None,
+    name: str | None,
+    reference: str | None,
+    start_at: Moment | None,
+) -> tuple[asyncio.Future[StartOutcome], str]:
+    """Hand a start to the committer. Gives the future of its outcome, and the id of the instance."""
+    instance_id = core.entropy.new_id() if given_id is None else given_id
+    start, state, transition = make_start(
+        core, registration, document, instance_id=instance_id, name=name, reference=reference, start_at=start_at
+    )
+    future: asyncio.Future[StartOutcome] = core.loop.create_future()
+
+    def accepted(reply: CommitReply) -> None:
+        _begin(core, registration, start, state, transition, reply)
+
+    core.committer.start(PendingStart(start, future, accepted))
+    core.pump()
+    return future, instance_id
+
+
+def _begin(  # noqa: PLR0917 - all that is known of one start
+    core: HostCore,
+    registration: Registration,
+    start: Start,
+    state: InstanceState,
+    transition: Transition | None,
+    reply: CommitReply,
+) -> None:
+    """A start was accepted: take over its state and run what it made ready."""
+    wake = start.changes.wake_at
+    if transition is None:
+        if wake:
+            core.wake_at(start.id, wake)
+        elif not registration.missing:
+            core.want([start.id])
+        return
+    state.created_at = reply.now
+    state.apply(transition)
+    if transition.changes.ended:
+        core.waiters.ended(ended_row(state))
+    elif start.changes.hold:
+        core.started(registration, state, transition.run)
+    elif transition.changes.hold or start.id in reply.unread:
+        core.want([start.id])  # there was no room (whoever has some takes it), or its event is already here
+    elif wake is not None:
+        core.wake_at(start.id, wake)
 
 
 def make_child(core: HostCore, parent: InstanceState, request: ChildRequest) -> Start:

@@ -63,7 +63,7 @@ class Sweeper:
                 again = await self.sweep()
             except ProviderUnavailable as error:
                 _log.warning("The sweep could not reach the store: %s", error)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a safety net that ends with its first error is none
                 # Whatever was not done now, the next sweep finds again: its questions are asked of the store.
                 _log.exception("The sweep failed")
             self.sweeps += 1
@@ -132,7 +132,10 @@ class Sweeper:
             waiters.found(await self._core.store.ended(ids, until=waiters.untils()), _ENDED)
 
     def _keep_long_ones_alive(self) -> None:
-        """A body that has run for long shows that its instance does not kill its host: commit, so that the activation counts as good."""
+        """A body that has run for long shows that its instance does not kill its host.
+
+        Commit, so that the activation counts as good.
+        """
         now = self._core.monotonic()
         for runner in list(self._core.runners.values()):
             if runner.bodies and now - runner.since > _LONG_ACTIVATION:

@@ -1,6 +1,7 @@
 """A bounded pool of threads for bodies that are not coroutines.
 
-A body that overstays its time cannot be killed; it is abandoned. Its thread no longer counts against the bound, and ends
+A body that overstays its time cannot be killed; it is abandoned. Its thread no longer counts against the bound, and
+ends
 when the body does, so that hanging bodies never use up the pool.
 """
 
@@ -10,7 +11,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["Call", "ThreadPool"]
 
@@ -108,6 +109,6 @@ class ThreadPool:
             except RuntimeError:  # the loop is closed: nobody waits any more
                 return
             with self._lock:
-                if call.abandoned:
+                if cast("Call", call).abandoned:  # another thread may have said so meanwhile
                     return
                 call.started = False

@@ -52,11 +52,15 @@ def result_from(row: EndedRow, registry: Registry, codec: DataCodec | None = Non
     """Give the result of an instance."""
     registration = registry.by_key(row.definition)
     head = decode_head(row.head)
-    failed = [] if not row.pointers else [
-        _step_state(pointer, registration)
-        for pointer in sorted(decode_pointers(row.pointers).values(), key=_failed_at)
-        if pointer.status is PointerStatus.FAILED and _is_leaf(pointer)
-    ]
+    failed = (
+        []
+        if not row.pointers
+        else [
+            _step_state(pointer, registration)
+            for pointer in sorted(decode_pointers(row.pointers).values(), key=_failed_at)
+            if pointer.status is PointerStatus.FAILED and _is_leaf(pointer)
+        ]
+    )
     return WorkflowResult(
         row.id,
         WorkflowStatus(row.status),

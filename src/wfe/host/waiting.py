@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from wfe.engine.state import encode_head, encode_pointer
+from wfe.model.errors import WaitTimeout, WfeError, WorkflowNotFound
 from wfe.ports.store import EndedRow
 
 if TYPE_CHECKING:
     from wfe.engine.state import InstanceState
+    from wfe.host.core import HostCore
     from wfe.host.runner import Runner
 
-__all__ = ["Waiters", "ended_row"]
+__all__ = ["Waiters", "ended_row", "wait_for_end"]
 
 _CACHE_BYTES = 16 * 1024 * 1024
 _ROW_OVERHEAD = 600
@@ -120,3 +123,47 @@ class Waiters:
         self.to_look.update(each for each in ids if each in self._futures)
         if self.to_look:
             self.hinted.set()
+
+
+async def wait_for_end(core: HostCore, instance_id: str, timeout: timedelta | None, until: frozenset[str]) -> EndedRow:
+    """Wait until an instance has ended, or has one of further statuses.
+
+    Raises:
+        WaitTimeout: Not in time.
+        WorkflowNotFound: There is no such instance.
+    """
+    row = core.waiters.result(instance_id)
+    if row is not None:
+        return row
+    future = core.waiters.add(instance_id, until)
+    try:
+        if instance_id not in core.runners or until:
+            found = await core.store.ended([instance_id], until=until)
+            if found:
+                return found[0]
+            if instance_id not in core.runners and not future.done() and not await core.store.known([instance_id]):
+                raise WorkflowNotFound(instance_id)
+        if timeout is None:
+            return await future
+        clock = asyncio.timeout(timeout.total_seconds())
+        try:
+            async with clock:
+                return await future
+        except TimeoutError:
+            if not clock.expired():
+                raise
+    finally:
+        core.waiters.discard(instance_id, future)
+    msg = f"Workflow instance {instance_id!r} has not ended within {timeout}; it goes on."
+    raise WaitTimeout(f"{msg} {await _standing(core, instance_id)}".rstrip())
+
+
+async def _standing(core: HostCore, instance_id: str) -> str:
+    try:
+        row = await core.store.get(instance_id)
+    except WfeError:
+        return ""
+    if row is None:
+        return ""
+    why = f" ({row.blocked_reason})" if row.blocked_reason else ""
+    return f"It is {row.status}{why}."

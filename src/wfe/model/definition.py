@@ -1,7 +1,8 @@
 """Workflow definitions: the plan that every way of authoring compiles to.
 
 A definition is a tree: a block is a chain of steps, and a step that contains others (a loop, a parallel) has blocks of
-its own. The plan is plain data; the code it calls (bodies, conditions, mappings) is kept beside it in `code`, so that the
+its own. The plan is plain data; the code it calls (bodies, conditions, mappings) is kept beside it in `code`, so that
+the
 plan can be stored, hashed, compared and drawn without it.
 """
 
@@ -35,6 +36,7 @@ __all__ = [
     "Value",
     "WorkflowDefinition",
 ]
+
 
 class StepKind(StrEnum):
     """What a step does when it is reached."""
@@ -121,10 +123,15 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     children: Block | None = None
     """For BODY: what `branch(values)` runs (`do`)."""
     values: dict[str, Value] = {}
-    """Slot → value. Slots: `when`, `condition`, `collection`, `selector`, `duration`, `event_name`, `event_key`, `as_of`,
+    """Slot → value.
+
+    Slots: `when`, `condition`, `collection`, `selector`, `duration`, `event_name`, `event_key`, `as_of`,
     `inputs` / `outputs` (of a child), `input.<field>` and `output.<data field>` of a body."""
     options: dict[str, object] = {}
-    """Settings of the kind: `parallel`, `max_parallel`, `fail_fast`, `timeout_us`, `output`, `definition_id`, `version`, …"""
+    """Settings of the kind.
+
+    `parallel`, `max_parallel`, `fail_fast`, `timeout_us`, `output`, `definition_id`, `version`, …
+    """
     config: dict[str, object] = {}
     """The author's own settings, given to the body as `context.step.config`."""
     go_to: str = ""
@@ -165,7 +172,8 @@ NO_POLICIES = Policies()
 class WorkflowDefinition(Generic[D]):
     """A versioned plan of steps and policies; it never changes once it is registered.
 
-    Two definitions are equal when id, version and hash are. The hash covers ids, kinds, edges, scopes and step types, and
+    Two definitions are equal when id, version and hash are. The hash covers ids, kinds, edges, scopes and step types,
+    and
     leaves out policies, names and callables: those may be mended without a new version.
     """
 
@@ -219,7 +227,7 @@ class WorkflowDefinition(Generic[D]):
 
     def to_json(self) -> str:
         """Give the plan as JSON text; callables appear as labels only."""
-        from wfe.model.definition_json import dump_definition  # noqa: PLC0415 - not on the way of running workflows
+        from wfe.model.definition_json import dump_definition
 
         return dump_definition(self)
 
@@ -233,19 +241,19 @@ class WorkflowDefinition(Generic[D]):
         Raises:
             DefinitionError: The text is not a definition.
         """
-        from wfe.model.definition_json import load_definition  # noqa: PLC0415
+        from wfe.model.definition_json import load_definition
 
         return load_definition(text)
 
     def to_mermaid(self) -> str:
         """Draw the plan as a Mermaid flowchart."""
-        from wfe.model.drawing import to_mermaid  # noqa: PLC0415
+        from wfe.model.drawing import to_mermaid
 
         return to_mermaid(self)
 
     def to_dot(self) -> str:
         """Draw the plan as a Graphviz digraph."""
-        from wfe.model.drawing import to_dot  # noqa: PLC0415
+        from wfe.model.drawing import to_dot
 
         return to_dot(self)
 

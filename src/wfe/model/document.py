@@ -99,7 +99,8 @@ def encode_value(value: object, *, path: str = "$") -> bytes:
     """Encode a plain JSON value (of `dict` data, an output, an event) to JSON text.
 
     Raises:
-        DataError: Something in it is no JSON value: NaN, a lone surrogate, NUL, a date, a set, an object of a class. `path`
+        DataError: Something in it is no JSON value: NaN, a lone surrogate, NUL, a date, a set, an object of a class.
+        `path`
             names it.
     """
     _check_plain(value, path)
@@ -141,9 +142,6 @@ def _adapted(value: object) -> object:
     return dump(mode="json") if callable(dump) else value
 
 
-
-
-
 def _check_plain(value: object, path: str) -> None:
     kind = type(value)
     if kind is str:
@@ -156,7 +154,7 @@ def _check_plain(value: object, path: str) -> None:
             _check_text(name, path)
             _check_plain(item, f"{path}.{name}")
     elif kind is list or kind is tuple:
-        for index, item in enumerate(value):  # type: ignore[arg-type, var-annotated]  # a sequence
+        for index, item in enumerate(value):  # type: ignore[arg-type]  # a sequence
             _check_plain(item, f"{path}[{index}]")
     elif kind is float:
         _check_float(value, path)  # type: ignore[arg-type]  # kind says so
@@ -227,7 +225,8 @@ def _explained(value: object, path: str, error: Exception) -> DataError:
                 _check_text(bad, bad_path)
             except DataError as text_error:
                 return text_error
-        msg = f"The value at {bad_path} is a {type(bad).__module__}.{type(bad).__qualname__}, which cannot be stored: {error}."
+        kind = f"{type(bad).__module__}.{type(bad).__qualname__}"
+        msg = f"The value at {bad_path} is a {kind}, which cannot be stored: {error}."
         return DataError(msg, path=bad_path, reason="not_json")
     return DataError(f"The value at {path} cannot be stored: {error}", path=path, reason="not_json")
 

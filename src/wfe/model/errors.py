@@ -1,24 +1,24 @@
 """Every error that wfe raises, as one tree.
 
-    WfeError
-    ├── author: the definition or a value is wrong
-    │   ├── DefinitionError ── YamlError
-    │   ├── DataError
-    │   └── ContextValueNotFound
-    ├── caller: the request cannot be met
-    │   ├── DefinitionNotFound, WorkflowNotFound, StartConflict, InvalidStateTransition
-    │   ├── UnknownOption, StaleToken, ShuttingDown
-    │   └── WaitTimeout (also a TimeoutError)
-    ├── outcome: how a step or an instance ended
-    │   ├── StepFailed ── StepTimeout, EventTimeout, ChildWorkflowFailed
-    │   ├── WorkflowTimeout
-    │   └── Cancelled
-    ├── operator: the surroundings are wrong
-    │   ├── ConfigurationError
-    │   └── ProviderUnavailable
-    └── another host
-        ├── LeaseLost
-        └── RevisionConflict
+WfeError
+├── author: the definition or a value is wrong
+│   ├── DefinitionError ── YamlError
+│   ├── DataError
+│   └── ContextValueNotFound
+├── caller: the request cannot be met
+│   ├── DefinitionNotFound, WorkflowNotFound, StartConflict, InvalidStateTransition
+│   ├── UnknownOption, StaleToken, ShuttingDown
+│   └── WaitTimeout (also a TimeoutError)
+├── outcome: how a step or an instance ended
+│   ├── StepFailed ── StepTimeout, EventTimeout, ChildWorkflowFailed
+│   ├── WorkflowTimeout
+│   └── Cancelled
+├── operator: the surroundings are wrong
+│   ├── ConfigurationError
+│   └── ProviderUnavailable
+└── another host
+    ├── LeaseLost
+    └── RevisionConflict
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class ShuttingDown(WfeError):
     code = "shutting_down"
 
 
-class WaitTimeout(WfeError, TimeoutError):  # noqa: N818 - named after what the caller set
+class WaitTimeout(WfeError, TimeoutError):
     """The instance did not end in the time given to `wait`. It goes on; wait again to hear of its end."""
 
     code = "wait_timeout"

@@ -31,18 +31,46 @@ class ErrorRecord(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     traceback: str = ""
 
 
-class Pointer(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename={
-    "slot": "l", "step": "s", "scope": "c", "block": "b", "status": "t", "failures": "f", "budget": "u", "wake": "w",
-    "index": "i", "open": "o", "spawned": "p", "total": "n", "failed": "x", "first_failed": "y", "phase": "h",
-    "waits": "v", "polls": "q", "persisted": "d", "event": "e", "event_sequence": "k", "started": "a", "error": "r",
-    "child": "z",
-}):
+class Pointer(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    omit_defaults=True,
+    rename={
+        "slot": "l",
+        "step": "s",
+        "scope": "c",
+        "block": "b",
+        "status": "t",
+        "failures": "f",
+        "budget": "u",
+        "wake": "w",
+        "index": "i",
+        "open": "o",
+        "spawned": "p",
+        "total": "n",
+        "failed": "x",
+        "first_failed": "y",
+        "phase": "h",
+        "waits": "v",
+        "polls": "q",
+        "persisted": "d",
+        "event": "e",
+        "event_sequence": "k",
+        "started": "a",
+        "error": "r",
+        "child": "z",
+    },
+):
     """Where one branch stands."""
 
     id: int
     """Unique within the instance, given in order; the same after a crash."""
     slot: int
-    """Key of the stored row. The next step of a chain takes over the slot of the one before, so a step writes one row."""
+    """Key of the stored row.
+
+    The next step of a chain takes over the slot of the one before, so a step writes one row.
+    """
     step: str
     scope: int = ROOT_SCOPE
     """Pointer id of the container whose branch this is."""
@@ -111,7 +139,11 @@ class Pointer(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename=
     def began(self, now: Moment) -> Pointer:
         """It may run now."""
         self._require(
-            "begun", PointerStatus.PENDING, PointerStatus.SLEEPING, PointerStatus.WAITING_FOR_EVENT, PointerStatus.RUNNING
+            "begun",
+            PointerStatus.PENDING,
+            PointerStatus.SLEEPING,
+            PointerStatus.WAITING_FOR_EVENT,
+            PointerStatus.RUNNING,
         )
         return msgspec.structs.replace(self, status=PointerStatus.RUNNING, wake=0, started=now)
 
@@ -138,9 +170,7 @@ class Pointer(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, rename=
     def received(self, event: bytes, sequence: int) -> Pointer:
         """The event that it waited for has come; it has not run on yet."""
         self._require("given an event", PointerStatus.WAITING_FOR_EVENT)
-        return msgspec.structs.replace(
-            self, status=PointerStatus.PENDING, wake=0, event=event, event_sequence=sequence
-        )
+        return msgspec.structs.replace(self, status=PointerStatus.PENDING, wake=0, event=event, event_sequence=sequence)
 
     def held(self) -> Pointer:
         """It is ready, but must not begin yet (the instance is suspended)."""

@@ -189,8 +189,6 @@ class End(ExecutionResult):
     output: Mapping[str, object] | None = field(default=None)
 
 
-AnyResult: TypeAlias = (
-    Next | Outcome | Persist | Sleep | SleepUntil | Branch | WaitForEvent | Failure | Skip | End
-)
+AnyResult: TypeAlias = Next | Outcome | Persist | Sleep | SleepUntil | Branch | WaitForEvent | Failure | Skip | End
 
 NEXT = Next()

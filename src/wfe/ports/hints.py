@@ -31,12 +31,18 @@ class Hints(Protocol):
     """Carries hints between the sessions on one store."""
 
     async def open(self, session: str, receive: Callable[[Hint], None]) -> None:
-        """Begin to receive: hints sent to this session and those sent to all, except its own. `receive` is called in the loop
-        that opened it. After a lost connection was mended, it gets `Hint(WORK, ())`: look at everything."""
+        """Begin to receive: hints sent to this session and those sent to all, except its own.
+
+        `receive` is called in the loop
+        that opened it. After a lost connection was mended, it gets `Hint(WORK, ())`: look at everything.
+        """
         ...
 
     async def send(self, session: str | None, hints: Collection[Hint]) -> None:
-        """Send hints to one session, or (None) to all others. Never raises for an unreachable backend: hints may be lost."""
+        """Send hints to one session, or (None) to all others.
+
+        Never raises for an unreachable backend: hints may be lost.
+        """
         ...
 
     async def close(self) -> None:

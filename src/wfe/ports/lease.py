@@ -14,7 +14,10 @@ __all__ = ["Lease", "Renewer"]
 
 
 class Renewer(Protocol):
-    """Renews one session from a thread of its own, with a connection of its own. All methods block; one thread calls them."""
+    """Renews one session from a thread of its own, with a connection of its own.
+
+    All methods block; one thread calls them.
+    """
 
     def renew(self) -> None:
         """Let the session live for another `ttl` from now, by the backend's clock.

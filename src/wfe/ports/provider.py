@@ -16,9 +16,27 @@ __all__ = ["Provider"]
 class Provider(Protocol):
     """One backend. `store` is the truth; the others may be replaced by those of another backend."""
 
-    url: str
-    """For messages; without password."""
-    store: Store
-    lease: Lease
-    hints: Hints
-    lifecycle: LifecyclePublisher
+    @property
+    def url(self) -> str:
+        """Where it is, for messages; without password."""
+        ...
+
+    @property
+    def store(self) -> Store:
+        """The truth."""
+        ...
+
+    @property
+    def lease(self) -> Lease:
+        """Which hosts are alive."""
+        ...
+
+    @property
+    def hints(self) -> Hints:
+        """Wake-up hints between hosts."""
+        ...
+
+    @property
+    def lifecycle(self) -> LifecyclePublisher:
+        """What is announced."""
+        ...

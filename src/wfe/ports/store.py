@@ -1,10 +1,12 @@
 """The store port: the truth about every instance.
 
-Everything that changes goes through `Store.commit`, as part of a batch that is one database transaction. Instance rows are
+Everything that changes goes through `Store.commit`, as part of a batch that is one database transaction. Instance rows
+are
 written by their holder only, guarded by revision and fence; whatever one instance, caller or event means for another
 instance is an inserted inbox row. Reads never lock.
 
-Times are whole microseconds since the epoch (UTC) of *store time*: the database's clock for PostgreSQL, the system clock for
+Times are whole microseconds since the epoch (UTC) of *store time*: the database's clock for PostgreSQL, the system
+clock for
 a local file, never earlier than the last commit's. JSON and packed values are opaque bytes to a store.
 """
 
@@ -39,9 +41,9 @@ __all__ = [
     "LogRow",
     "ParentLink",
     "PointerRow",
+    "Publication",
     "Publish",
     "PublishOutcome",
-    "Publication",
     "Start",
     "StartOutcome",
     "Store",
@@ -77,7 +79,8 @@ class ErrorRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Subscribe(msgspec.Struct, frozen=True, gc=False):
     """A pointer begins to wait for an event.
 
-    Matched in this very transaction against stored events, and against every event published later, whichever commits first.
+    Matched in this very transaction against stored events, and against every event published later, whichever commits
+    first.
     The first that matches, by sequence number, becomes an inbox row and removes the subscription.
     """
 
@@ -86,7 +89,9 @@ class Subscribe(msgspec.Struct, frozen=True, gc=False):
     name: str
     key: str
     as_of: Moment | None = None
-    """Match events from this time on. None: by position – events published at or after the instance's start whose sequence
+    """Match events from this time on.
+
+    None: by position, that is events published at or after the instance's start whose sequence
     number is above that of the event that this instance consumed last for this name and key. 0: any stored event."""
 
 
@@ -96,12 +101,18 @@ class Unsubscribe(msgspec.Struct, frozen=True, gc=False):
     pointer: int
     wait: int
     required: bool = False
-    """True for a wait that ends by time: if the subscription is already gone (its event was first), the whole transition is
-    refused with WAIT_GONE. False for one that ends by cancel: a matched event is dropped when its inbox row is consumed."""
+    """True for a wait that ends by time.
+
+    If the subscription is already gone (its event was first), the whole transition is
+    refused with WAIT_GONE. False for one that ends by cancel: a matched event is dropped when its inbox row is
+    consumed."""
 
 
 class InboxInsert(msgspec.Struct, frozen=True, gc=False):
-    """A message for an instance, from a caller, a child or a parent. Inserted only if the instance exists and has not ended."""
+    """A message for an instance, from a caller, a child or a parent.
+
+    Inserted only if the instance exists and has not ended.
+    """
 
     instance_id: str
     message: bytes
@@ -143,11 +154,17 @@ class Changes(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     head: bytes
     """Packed head of the state."""
     wake_at: Moment | None
-    """When the instance has something to do by itself; 0 while bodies run or may run; None: only when a message arrives."""
+    """When the instance has something to do by itself.
+
+    0 while bodies run or may run; None: only when a message arrives.
+    """
     hold: bool
     """Whether the committing session keeps the instance. False gives it back in the same transaction."""
     ended: bool = False
-    """The instance has reached a terminal status: `ended_at` is set to store time, the remaining subscriptions and inbox rows go."""
+    """The instance has reached a terminal status.
+
+    `ended_at` is set to store time, the remaining subscriptions and inbox rows go.
+    """
     pointers: Sequence[PointerRow] = ()
     pointers_gone: Sequence[int] = ()
     """Slots to delete."""
@@ -328,11 +345,14 @@ class CommitReply(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     inbox: Sequence[bool] = ()
     """For each insert of `Batch.inbox`: whether the instance existed and had not ended, so that the row is there."""
     unread: Collection[str] = ()
-    """Instances of accepted transitions that have inbox rows not consumed, whoever inserted them (see `Store.inbox`)."""
+    """Instances of accepted transitions whose inbox has rows not consumed, whoever inserted them (`Store.inbox`)."""
     deliveries: Sequence[Delivery] = ()
-    """Rows that this batch inserted. The host hands those of instances it holds to their runners, sends a hint for the others."""
+    """Rows that this batch inserted.
+
+    The host hands those of instances it holds to their runners, sends a hint for the others.
+    """
     taken: Sequence[LoadedInstance] = ()
-    """Unheld instances that the batch's messages reached and the session took with it (those rows are in their `inbox`)."""
+    """Unheld instances that the batch's messages reached and that the session took with it, those rows included."""
     children: Sequence[str] = ()
     """Ids of the child instances that were created (free, with wake time); the host may claim them at once."""
 
@@ -432,7 +452,8 @@ class LogCursorPage(msgspec.Struct, frozen=True, gc=False):
 class Store(Protocol):
     """Keeps instances, messages, events and history.
 
-    A store is opened before and closed after use, by the loop that uses it. Every method may raise `ProviderUnavailable`:
+    A store is opened before and closed after use, by the loop that uses it. Every method may raise
+    `ProviderUnavailable`:
     the backend did not answer; the operation has or has not happened, as the method says. Several hosts, processes and
     threads may use stores on one database at the same time.
     """
@@ -453,8 +474,10 @@ class Store(Protocol):
         """Write a batch in one durable transaction.
 
         When it returns, everything accepted survives a crash of the process and of the machine. An outcome that a lost
-        connection left unknown is resolved before it returns or raises: `ProviderUnavailable` from here means that nothing of
-        the batch was written, or that the store could not find out within its limit; committing the same batch again (same
+        connection left unknown is resolved before it returns or raises: `ProviderUnavailable` from here means that
+        nothing of
+        the batch was written, or that the store could not find out within its limit; committing the same batch again
+        (same
         id) is then safe and gives the outcome of the first.
 
         Guards: a transition is accepted only if the instance's revision and fence are the given ones. A refused one
@@ -473,9 +496,12 @@ class Store(Protocol):
     ) -> ClaimReply:
         """Take up to `limit` instances that have something to do and that no living session holds.
 
-        Something to do: not ended, and its wake time is at or before store time, or its inbox has rows. A SUSPENDED instance
-        has something to do only for its inbox. One statement raises the fence, sets the owner, counts the activation, clears
-        `blocked_reason` and loads. Instances of others are skipped, never waited for; an instance that a *dead* session (see the
+        Something to do: not ended, and its wake time is at or before store time, or its inbox has rows. A SUSPENDED
+        instance
+        has something to do only for its inbox. One statement raises the fence, sets the owner, counts the activation,
+        clears
+        `blocked_reason` and loads. Instances of others are skipped, never waited for; an instance that a *dead* session
+        (see the
         lease port) held counts as unheld. Earliest wake time first.
 
         Args:
@@ -504,7 +530,10 @@ class Store(Protocol):
         ...
 
     async def block(self, reasons: Mapping[str, str]) -> Collection[str]:
-        """Set `blocked_reason` of instances that are still unheld; revision, fence and lease stay. Give the ids changed."""
+        """Set `blocked_reason` of instances that are still unheld; revision, fence and lease stay.
+
+        Give the ids changed.
+        """
         ...
 
     async def get(self, id_or_name: str) -> InstanceRow | None:
@@ -551,7 +580,8 @@ class Store(Protocol):
         """Record a definition. Recording the same key again changes nothing.
 
         Returns:
-            None if it is recorded now; it replaced another structure of the same id and version if no unfinished instance uses
+            None if it is recorded now; it replaced another structure of the same id and version if no unfinished
+            instance uses
             that. Else the key of the recorded structure that is in use; nothing was changed.
         """
         ...
@@ -568,7 +598,9 @@ class Store(Protocol):
         ended_before: Moment | None = None,
         limit: int = 100,
     ) -> int:
-        """Delete up to `limit` ended instances, whole: rows, pointers, inbox, subscriptions, errors, log. Live ones stay.
+        """Delete up to `limit` ended instances, whole: rows, pointers, inbox, subscriptions, errors, log.
+
+        Live ones stay.
 
         Returns:
             How many were deleted.

@@ -1,3 +1,4 @@
+# ruff: noqa: E501, ASYNC220, ASYNC221, ASYNC240 - scripts stand in one piece; the short blocking calls of a test disturb nobody
 """Commands as they really run: how they end, and that nothing is left of them.
 
 Processes are watched by descriptors that become readable when a process ends, so no test sleeps to see whether one is gone.
@@ -71,18 +72,23 @@ def spec(run: str, **settings: object) -> ShellSpec:
 
 
 async def run(script: str, **settings: object) -> ShellOutcome:
-    return await run_shell(spec(script, **settings), on_line=lambda stream, text: None)
+    return await run_shell(spec(script, **settings), on_line=lambda *_: None)
 
 
-# A daemon of its own session, one forked twice out of it, one that ignores TERM, one that holds the step's pipes.
+# A daemon of its own session, one forked twice out of it, one that ignores TERM, one that holds the step's pipes, and one
+# that has nothing of the step's environment. Each tells its id to the test and to a file, by which the script waits for all.
 ESCAPES = """
-setsid sh -c 'echo "pid $$"; exec sleep 1000' &
-(setsid sh -c 'sh -c "echo \\"pid \\$\\$\\"; exec sleep 1000" & exit 0' &)
-sh -c 'trap "" TERM; echo "pid $$"; while :; do sleep 1000; done' &
-nohup sleep 1000 & echo "pid $!"
-env -i PATH="$PATH" setsid sh -c 'echo "pid $$"; exec sleep 1000' &
+PIDS="${WFE_OUTPUT%/*}/pids"; : > "$PIDS"; export PIDS
+TELL='echo "pid $$"; echo $$ >> "$PIDS"'
+export TELL
+setsid sh -c "$TELL"'; exec sleep 1000' &
+(setsid sh -c 'sh -c "$TELL; exec sleep 1000" & exit 0' &)
+sh -c 'trap "" TERM; '"$TELL"'; while :; do sleep 1000; done' &
+nohup sh -c "$TELL"'; exec sleep 1000' 2>&1 &
+env -i PATH="$PATH" PIDS="$PIDS" setsid sh -c "$TELL"'; exec sleep 1000' &
+while [ "$(wc -l < "$PIDS")" -lt 5 ]; do :; done
+echo ready
 """
-WAIT_FOR_ESCAPES = "while [ \"$(ps -eo args | grep -c '[s]leep 1000')\" -lt 5 ]; do :; done\necho ready\n"
 
 
 async def test_success() -> None:
@@ -116,7 +122,7 @@ async def test_lines_are_streamed_while_the_script_runs(watched: Watched) -> Non
 
 async def test_a_timeout_ends_the_whole_tree(watched: Watched) -> None:
     """When its time is over, the command and all it started, however detached, are ended."""
-    script = f"{ESCAPES}{WAIT_FOR_ESCAPES}sleep 1000"
+    script = f"{ESCAPES}sleep 1000"
     limit, grace = timedelta(seconds=2), timedelta(seconds=0.2)
 
     outcome = await run_shell(spec(script, timeout=limit, grace=grace), on_line=watched.on_line)
@@ -129,7 +135,7 @@ async def test_a_timeout_ends_the_whole_tree(watched: Watched) -> None:
 
 async def test_what_a_finished_script_leaves_running_is_ended(watched: Watched) -> None:
     """The step is over when its script is, even where daemons hold its pipes; they are ended."""
-    outcome = await run_shell(spec(f"{ESCAPES}{WAIT_FOR_ESCAPES}"), on_line=watched.on_line)
+    outcome = await run_shell(spec(ESCAPES), on_line=watched.on_line)
 
     assert outcome.exit_code == 0
     assert outcome.killed >= 5
@@ -140,7 +146,7 @@ async def test_what_a_finished_script_leaves_running_is_ended(watched: Watched) 
 async def test_cancel_ends_the_whole_tree(watched: Watched) -> None:
     """Setting the cancel signal ends everything, by TERM first."""
     cancelled = asyncio.Event()
-    script = f"{ESCAPES}trap 'echo cleaning; exit 3' TERM\n{WAIT_FOR_ESCAPES}while :; do sleep 0.1; done"
+    script = f"trap 'echo cleaning; exit 3' TERM\n{ESCAPES}while :; do sleep 0.1; done"
     running = asyncio.create_task(
         run_shell(spec(script, grace=timedelta(seconds=1)), on_line=watched.on_line, cancelled=cancelled)
     )
@@ -158,7 +164,7 @@ async def test_cancel_ends_the_whole_tree(watched: Watched) -> None:
 async def test_a_cancelled_task_ends_the_whole_tree(watched: Watched) -> None:
     """Cancelling the task raises only when nothing is left."""
     running = asyncio.create_task(
-        run_shell(spec(f"{ESCAPES}{WAIT_FOR_ESCAPES}sleep 1000", grace=timedelta(seconds=0.2)), on_line=watched.on_line)
+        run_shell(spec(f"{ESCAPES}sleep 1000", grace=timedelta(seconds=0.2)), on_line=watched.on_line)
     )
     await watched.ready()
 
@@ -196,11 +202,16 @@ asyncio.run(run_shell(ShellSpec(run=sys.argv[1], environment={"PATH": os.environ
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_the_death_of_its_host_ends_the_whole_tree(watched: Watched, number: signal.Signals, tmp_path: Path) -> None:
+async def test_the_death_of_its_host_ends_the_whole_tree(
+    watched: Watched, number: signal.Signals, tmp_path: Path
+) -> None:
     """When the host is killed, nothing of its steps is left 5 s later, nor their scratch files."""
-    script = f"echo \"scratch ${{WFE_OUTPUT%/*}}\"\n{ESCAPES}echo \"pid $$\"\n{WAIT_FOR_ESCAPES}sleep 1000"
+    script = f'echo "scratch ${{WFE_OUTPUT%/*}}"\necho "pid $$"\n{ESCAPES}sleep 1000'
     host = subprocess.Popen(
-        [sys.executable, "-c", HOST, script], stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+        [sys.executable, "-c", HOST, script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     assert host.stdout is not None
     for line in host.stdout:
@@ -227,8 +238,9 @@ async def _vanishes(directory: Path) -> bool:
 
 async def test_the_death_of_the_launcher_ends_the_step(watched: Watched) -> None:
     """A launcher that is killed takes the command with it, and what it left is found by its token."""
-    script = "setsid sh -c 'echo \"pid $$\"; exec sleep 1000' &\necho \"pid $$\"\necho \"parent $PPID\"\n" + (
-        "while [ \"$(ps -eo args | grep -c '[s]leep 1000')\" -lt 1 ]; do :; done\necho ready\nsleep 1000"
+    script = 'mkfifo "${WFE_OUTPUT%/*}/told"; echo "pid $$"; echo "parent $PPID"\n' + (
+        'setsid sh -c \'echo "pid $$"; echo > "$0"; exec sleep 1000\' "${WFE_OUTPUT%/*}/told" &\n'
+        'read -r _ < "${WFE_OUTPUT%/*}/told"; echo ready; sleep 1000'
     )
     running = asyncio.create_task(run_shell(spec(script), on_line=watched.on_line))
     await watched.ready()
@@ -307,7 +319,11 @@ async def test_bash_stops_at_the_first_failure() -> None:
 async def test_bash_ignores_startup_files_and_functions_of_the_environment(tmp_path: Path) -> None:
     """Neither BASH_ENV nor an exported function changes what a script does."""
     (tmp_path / "evil").write_text("echo PWNED\n", "utf-8")
-    environment = ENVIRONMENT | {"BASH_ENV": str(tmp_path / "evil"), "ENV": str(tmp_path / "evil"), "BASH_FUNC_ls%%": "() { echo PWNED; }"}
+    environment = ENVIRONMENT | {
+        "BASH_ENV": str(tmp_path / "evil"),
+        "ENV": str(tmp_path / "evil"),
+        "BASH_FUNC_ls%%": "() { echo PWNED; }",
+    }
 
     outcome = await run_shell(
         ShellSpec(run="ls /nowhere 2>/dev/null || echo done", shell="bash", environment=environment),
@@ -376,24 +392,21 @@ async def test_what_cannot_be_started(settings: dict[str, object], message: str)
     assert message in str(caught.value)
 
 
-async def test_a_program_that_is_no_program() -> None:
+async def test_a_program_that_is_no_program(tmp_path: Path) -> None:
     """An error of the system at the start is passed on in words."""
-    with pytest.raises(ShellStepError, match="Exec format error|Permission denied"):
-        await run("true", shell=_script_without_interpreter())
+    program = tmp_path / "broken"
+    program.write_bytes(b"\x7fELF nothing")
+    program.chmod(0o755)
 
-
-def _script_without_interpreter() -> str:
-    path = Path(os.environ["PYTEST_CURRENT_TEST"].split(" ")[0].split("::")[0]).resolve().parent / "no-program"
-    path.write_bytes(b"\x7fELF nothing")
-    path.chmod(0o755)
-    return str(path)
+    with pytest.raises(ShellStepError, match=r"The command was not started: .*Exec format error"):
+        await run("true", shell=str(program))
 
 
 async def test_scratch_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is left of a step on the disk."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
-    await run("echo x > \"${WFE_OUTPUT%/*}/more\"; exit 1")
+    await run('echo x > "${WFE_OUTPUT%/*}/more"; exit 1')
 
     assert list(tmp_path.iterdir()) == []
 
@@ -431,5 +444,5 @@ async def test_many_steps_at_once() -> None:
 
 
 def test_the_tools_that_these_tests_use_are_there() -> None:
-    """The scripts above need setsid, ps and bash."""
-    assert all(shutil.which(tool) for tool in ("setsid", "ps", "bash"))
+    """The scripts above need setsid, nohup and bash."""
+    assert all(shutil.which(tool) for tool in ("setsid", "nohup", "bash"))

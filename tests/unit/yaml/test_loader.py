@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - documents and messages stand in one piece, as users see them
 from __future__ import annotations
 
 from datetime import timedelta
@@ -233,13 +234,17 @@ BAD = [
     ),
     (
         "- {name: a, config: {run: x}}\n- {name: a, config: {run: y}}",
-        "6:7: workflow.steps[1].name: the name 'a' is used twice; first by the step at line 5, column 7; "
-        "expected names that are unique in the workflow",
+        (
+            "6:7: workflow.steps[1].name: the name 'a' is used twice; first by the step at line 5, column 7; "
+            "expected names that are unique in the workflow"
+        ),
     ),
     (
         "- {name: a, config: {run: x}, timeout: soon}",
-        "5:44: workflow.steps[0].timeout: the text 'soon' is not right here; expected a duration such as 250ms, 30s, 5m, 2h, "
-        "1d or 1h30m, or an integer of milliseconds",
+        (
+            "5:44: workflow.steps[0].timeout: the text 'soon' is not right here; expected a duration such as 250ms, 30s, 5m, 2h, "
+            "1d or 1h30m, or an integer of milliseconds"
+        ),
     ),
     (
         "- {name: a, config: [run]}",
@@ -251,8 +256,10 @@ BAD = [
     ),
     (
         "- {name: a, config: {run: x}, error_behavior: {type: rety}}",
-        "5:58: workflow.steps[0].error_behavior.type: 'rety' is not one of the choices; expected one of retry, suspend, "
-        "terminate, fail, compensate, continue; did you mean 'retry'?",
+        (
+            "5:58: workflow.steps[0].error_behavior.type: 'rety' is not one of the choices; expected one of retry, suspend, "
+            "terminate, fail, compensate, continue; did you mean 'retry'?"
+        ),
     ),
     (
         "- {name: a, config: {run: x}, error_behavior: {type: fail, interval: 1s}}",
@@ -264,8 +271,10 @@ BAD = [
     ),
     (
         "- {name: a, config: {run: x}, when: {field: .n}}",
-        "5:41: workflow.steps[0].when: the condition has field; expected 'field' and exactly one of equals, not_equals, gt, gte, "
-        "lt, lte, contains, is_null, is_not_null, exists, matches",
+        (
+            "5:41: workflow.steps[0].when: the condition has field; expected 'field' and exactly one of equals, not_equals, gt, gte, "
+            "lt, lte, contains, is_null, is_not_null, exists, matches"
+        ),
     ),
     (
         "- {name: a, config: {run: x}, when: {field: .n, eqals: 1}}",
@@ -285,9 +294,11 @@ BAD = [
     ),
     (
         "- name: a\n  config:\n    run: |\n      cat <<'E'\n      ((steps.a.stdout))\n      E",
-        "7:14: workflow.steps[0].config.run: line 2 of the script: ((steps.a.stdout)) stands in a here-document whose delimiter "
-        "is quoted, where no value can be put safely; expected the value to be put into a variable first, as in value=((name)), "
-        'and "$value" here',
+        (
+            "7:14: workflow.steps[0].config.run: line 2 of the script: ((steps.a.stdout)) stands in a here-document whose delimiter "
+            "is quoted, where no value can be put safely; expected the value to be put into a variable first, as in value=((name)), "
+            'and "$value" here'
+        ),
     ),
 ]
 
@@ -320,12 +331,16 @@ def test_bad_steps(case: tuple[str, ...]) -> None:
         ),
         (
             "workflow: {id: w, version: 1, inputs: {n: intt}, steps: [{name: a, config: {run: x}}]}",
-            "<text>:1:43: workflow.inputs.n: 'intt' is not a type; expected string, number, integer, bool, any, list<T> or "
-            "map<T>, each with ? for 'or null'; did you mean 'int'?",
+            (
+                "<text>:1:43: workflow.inputs.n: 'intt' is not a type; expected string, number, integer, bool, any, list<T> or "
+                "map<T>, each with ? for 'or null'; did you mean 'int'?"
+            ),
         ),
         (
-            "workflows:\n- {id: w, version: 1, steps: [{name: a, config: {run: x}}]}\n"
-            "- {id: w, version: 1, steps: [{name: a, config: {run: x}}]}",
+            (
+                "workflows:\n- {id: w, version: 1, steps: [{name: a, config: {run: x}}]}\n"
+                "- {id: w, version: 1, steps: [{name: a, config: {run: x}}]}"
+            ),
             "<text>:3:3: workflows[1]: id 'w' with version 1 is also that of workflows[0]; expected unique ids",
         ),
     ],
@@ -366,8 +381,10 @@ def test_lenient_loading_warns_of_unknown_keys() -> None:
     )
 
     assert [str(warning) for warning in compiled.warnings] == [
-        "<text>:1:31: workflow.foo: a workflow has no key 'foo'; expected one of id, version, name, description, inputs, outputs, "
-        "strict_outputs, error_behavior, timeout, env, defaults, services, shared_volume, concurrency, triggers, steps"
+        (
+            "<text>:1:31: workflow.foo: a workflow has no key 'foo'; expected one of id, version, name, description, inputs, outputs, "
+            "strict_outputs, error_behavior, timeout, env, defaults, services, shared_volume, concurrency, triggers, steps"
+        )
     ]
 
 

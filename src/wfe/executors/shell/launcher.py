@@ -121,6 +121,8 @@ class _Launcher:
         host = _open_host(self._host)
         if host is not None:
             poll.register(host, select.POLLIN)
+        # The host may have changed its mind already: its word then came together with the command.
+        self._obey()
         while not self._has_ended() and not self._host_lost and self._stop_grace is None:
             # The pause bounds how late a dead host is noticed where the system cannot signal it.
             pause = 1.0 if deadline is None else max(0.0, min(1.0, deadline - time.monotonic()))

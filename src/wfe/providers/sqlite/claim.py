@@ -27,9 +27,7 @@ DUE = (
     "SELECT n, wake_at FROM instance INDEXED BY instance_due "
     f"WHERE definition = ? AND {FREE_AND_TIMED} AND wake_at <= ? ORDER BY wake_at LIMIT ?"
 )
-NEXT_WAKE = (
-    f"SELECT min(wake_at) FROM instance INDEXED BY instance_due WHERE definition = ? AND {FREE_AND_TIMED} AND wake_at > ?"
-)
+NEXT_WAKE = f"SELECT min(wake_at) FROM instance INDEXED BY instance_due WHERE definition = ? AND {FREE_AND_TIMED} AND wake_at > ?"
 CALLED = (
     "SELECT c.n, min(coalesce(i.wake_at, ?2), ?2) FROM called c CROSS JOIN instance i ON i.n = c.n "
     "WHERE c.definition = ?1 AND i.owner IS NULL AND i.ended_at IS NULL "
@@ -79,9 +77,7 @@ class Claims:
         now = store_time(connection, self.clock)
         search = _Search(self, connection, now, limit, None, (), any_definition=True)
         rows = [connection.execute(UNCLAIMED, (n,)).fetchone() for n in search.numbers()]
-        return [
-            UnclaimedRow(row[0], self.definitions.key(connection, row[1]), row[2], row[3]) for row in rows if row
-        ]
+        return [UnclaimedRow(row[0], self.definitions.key(connection, row[1]), row[2], row[3]) for row in rows if row]
 
     def release(self, connection: sqlite3.Connection, session: str, holds: Sequence[tuple[str, int]]) -> None:
         """Give instances back unchanged."""
@@ -115,9 +111,7 @@ class Claims:
         begin_write(connection)
         try:
             now = search.now = store_time(connection, self.clock)
-            row = connection.execute(
-                "SELECT k FROM session WHERE id = ? AND expires_at > ?", (session, now)
-            ).fetchone()
+            row = connection.execute("SELECT k FROM session WHERE id = ? AND expires_at > ?", (session, now)).fetchone()
             taken = [] if row is None else take(connection, self.definitions, search.numbers(), row[0])
             if taken:
                 commit(connection, self.place)

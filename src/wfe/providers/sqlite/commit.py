@@ -18,6 +18,7 @@ from wfe.ports.store import (
     TransitionOutcome,
     TransitionWrite,
 )
+from wfe.providers.sqlite.bulk import BulkInsert
 from wfe.providers.sqlite.connection import begin_write, commit, roll_back
 from wfe.providers.sqlite.counters import COUNTER_COLUMNS, Counters, SystemClock
 from wfe.providers.sqlite.delivery import Mail
@@ -36,11 +37,11 @@ _UPDATE = "UPDATE instance SET revision = revision + 1, activations = 0, status 
 _GUARD = " WHERE n = ? AND revision = ? AND fence = ?"
 _HOLD = f"{_UPDATE}, head = ?{_GUARD}"
 _LEAVE = f"{_UPDATE}, head = ?, owner = NULL{_GUARD}"
-_INSERT = f"INSERT INTO instance VALUES ({', '.join('?' * 20)})"
+_INSERT = BulkInsert("INSERT INTO instance", 20)
 
 
-class _GuardMissed(Exception):
-    """Some transition of the batch is to be refused; which one has to be found out."""
+class _GuardMissedError(Exception):
+    """Some transition or start of the batch is to be refused; which one has to be found out."""
 
 
 @dataclass(eq=False)
@@ -48,7 +49,7 @@ class BatchWriter:
     """Writes batches on the writer's connection.
 
     Takes every batch to be acceptable as a whole and guards all its transitions at once. Only if the number of rows
-    says otherwise, it begins again and looks at each.
+    or a constraint says otherwise, it begins again and looks at each.
     """
 
     place: Place
@@ -65,7 +66,7 @@ class BatchWriter:
         """
         try:
             return self._attempt(connection, batch, careful=False)
-        except _GuardMissed:
+        except _GuardMissedError:
             return self._attempt(connection, batch, careful=True)
 
     def find(self, connection: sqlite3.Connection, batch: Batch) -> CommitReply | None:
@@ -107,6 +108,10 @@ class BatchWriter:
             ).fetchall()
             known.update(found)
         return known
+
+    def forget_all(self) -> None:
+        """Forget all numbers: a new connection may lead to another database."""
+        self._numbers.clear()
 
     def forget(self, instance_id: str) -> None:
         """Look the number of an instance up again next time."""
@@ -231,7 +236,7 @@ class _Writing:
 
     def _guard(self, statement: str, rows: list[tuple[object, ...]]) -> None:
         if rows and self._connection.executemany(statement, rows).rowcount != len(rows):
-            raise _GuardMissed
+            raise _GuardMissedError
 
     def _look(self, write: TransitionWrite) -> tuple[int, TransitionOutcome]:
         """Look at the guard of one transition; the write lock makes that as good as a guarded write."""
@@ -264,17 +269,17 @@ class _Writing:
         if not starts:
             return []
         there = self._digests(starts)
-        rows: list[tuple[object, ...]] = []
+        rows: list[object] = []
         outcomes: list[StartOutcome] = []
         for start in starts:
             digest = there.get(start.id)
             if digest is None:
                 there[start.id] = start.digest
-                rows.append(self._new_row(start, hold=start.changes.hold and not start.changes.ended))
+                self._add_row(rows, start, hold=start.changes.hold and not start.changes.ended)
                 outcomes.append(StartOutcome.CREATED)
             else:
                 outcomes.append(StartOutcome.EXISTS if digest == start.digest else StartOutcome.CONFLICT)
-        self._connection.executemany(_INSERT, rows)
+        self._insert(rows)
         return outcomes
 
     def _start_children(self) -> None:
@@ -283,16 +288,29 @@ class _Writing:
         pending += [child for _, start in self._created for child in start.changes.children]
         while pending:
             there = self._digests(pending)
-            created: list[Start] = []
+            rows: list[object] = []
+            grandchildren: list[Start] = []
             for child in pending:
                 if child.id not in there:
                     there[child.id] = child.digest
-                    created.append(child)
-            self._connection.executemany(_INSERT, [self._new_row(child, hold=False) for child in created])
-            self._children += [child.id for child in created]
-            pending = [grandchild for child in created for grandchild in child.changes.children]
+                    self._add_row(rows, child, hold=False)
+                    self._children.append(child.id)
+                    grandchildren += child.changes.children
+            self._insert(rows)
+            pending = grandchildren
+
+    def _insert(self, rows: list[object]) -> None:
+        try:
+            _INSERT.run(self._connection, rows)
+        except sqlite3.IntegrityError as error:
+            if self._careful:
+                raise
+            raise _GuardMissedError from error
 
     def _digests(self, starts: Sequence[Start]) -> dict[str, bytes]:
+        """Give the digests of instances that exist. Taken to be none, until an insert says otherwise."""
+        if not self._careful:
+            return {}
         return dict(
             self._connection.execute(
                 "SELECT id, digest FROM instance WHERE id IN (SELECT value FROM json_each(?))",
@@ -300,8 +318,8 @@ class _Writing:
             ).fetchall()
         )
 
-    def _new_row(self, start: Start, *, hold: bool) -> tuple[object, ...]:
-        """Give a new instance its number and gather what it writes; give its row."""
+    def _add_row(self, rows: list[object], start: Start, *, hold: bool) -> None:
+        """Give a new instance its number and gather what it writes."""
         counters, changes, parent = self._counters, start.changes, start.parent
         counters.instance += 1
         n = counters.instance
@@ -311,7 +329,7 @@ class _Writing:
             self._waits.append((n, start.id, counters.now, changes))
         if hold:
             self.held_new.append((start.id, n))
-        return (
+        rows += (
             n,
             start.id,
             self._writer.definitions.give(self._connection, start.definition),
@@ -349,9 +367,7 @@ class _Writing:
         for n, instance_id, known, changes in self._waits:
             created_at = known
             if created_at is None:
-                (created_at,) = self._connection.execute(
-                    "SELECT created_at FROM instance WHERE n = ?", (n,)
-                ).fetchone()
+                (created_at,) = self._connection.execute("SELECT created_at FROM instance WHERE n = ?", (n,)).fetchone()
             self._mail.subscribe(n, instance_id, created_at, changes)
 
     def _reach_others(self) -> None:
@@ -388,9 +404,7 @@ class _Writing:
         self._connection.executemany(
             "INSERT OR IGNORE INTO called VALUES (?, ?)", [(definitions[n], n) for n in free if n not in gone]
         )
-        return taken, [
-            Delivery(row.instance_id, owners[n], row) for n, row in self._mail.inserted if n not in gone
-        ]
+        return taken, [Delivery(row.instance_id, owners[n], row) for n, row in self._mail.inserted if n not in gone]
 
     def _fitting(self, free: Sequence[int], definitions: dict[int, int]) -> list[int]:
         batch = self._batch
@@ -398,9 +412,7 @@ class _Writing:
             return []
         names = self._writer.definitions
         runnable: Collection[int] = {
-            number
-            for number in {definitions[n] for n in free}
-            if names.key(self._connection, number) in batch.runnable
+            number for number in {definitions[n] for n in free} if names.key(self._connection, number) in batch.runnable
         }
         return [n for n in free if definitions[n] in runnable][: batch.room]
 

@@ -13,7 +13,7 @@ from wfe.model.errors import ConfigurationError
 from wfe.providers.sqlite.faults import BUSY_LIMIT_SECONDS, CommitUnknown, breaks_connection, is_busy, translated
 from wfe.providers.sqlite.place import MEMORY, Place
 
-__all__ = ["Durability", "begin_write", "close", "connect", "writing"]
+__all__ = ["Durability", "begin_write", "close", "connect", "snapshot", "writing"]
 
 Durability: TypeAlias = Literal["power", "process"]
 """`power`: what is committed survives a power loss. `process`: only the death of the process, and is faster."""
@@ -56,7 +56,7 @@ def close(connection: sqlite3.Connection) -> None:
         return
 
 
-def begin_write(connection: sqlite3.Connection) -> None:
+def begin_write(connection: sqlite3.Connection, kind: Literal["IMMEDIATE", "EXCLUSIVE"] = "IMMEDIATE") -> None:
     """Take the write lock, waiting up to 30 s for other processes.
 
     SQLite's own waiting sleeps for longer and longer, so that a process that commits without a pause would keep the others
@@ -65,7 +65,7 @@ def begin_write(connection: sqlite3.Connection) -> None:
     deadline = time.monotonic() + BUSY_LIMIT_SECONDS
     while True:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(f"BEGIN {kind}")
         except sqlite3.OperationalError as error:
             if not is_busy(error) or time.monotonic() > deadline:
                 raise
@@ -87,6 +87,16 @@ def writing(connection: sqlite3.Connection, place: Place) -> Iterator[None]:
         roll_back(connection)
         raise
     commit(connection, place)
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let several statements read the same state of the database."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        roll_back(connection)
 
 
 def commit(connection: sqlite3.Connection, place: Place) -> None:
@@ -113,21 +123,24 @@ def roll_back(connection: sqlite3.Connection) -> None:
 def _use_wal(connection: sqlite3.Connection, place: Place) -> None:
     if place.path is None:
         return
-    deadline = time.monotonic() + BUSY_LIMIT_SECONDS
-    while True:
-        try:
-            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            break
-        except sqlite3.OperationalError as error:
-            # Two processes that make the same file at once: SQLite does not wait here by itself.
-            if not is_busy(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.005)
+    mode = _wal_mode(connection)
     if mode != "wal":
         raise ConfigurationError(
             f"The SQLite file {place.path} cannot use a write-ahead log ({mode} instead); its file system has no shared "
             "memory. Put it on a local disk."
         )
+
+
+def _wal_mode(connection: sqlite3.Connection) -> str:
+    deadline = time.monotonic() + BUSY_LIMIT_SECONDS
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            # Two processes that make the same file at once: SQLite does not wait here by itself.
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.005)
 
 
 def forget_after_fork() -> None:

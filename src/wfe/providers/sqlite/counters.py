@@ -14,24 +14,27 @@ SystemClock: TypeAlias = Callable[[], Moment]
 
 
 class Counters:
-    """The row of `counters` while one transaction changes it. Every number is the last one given."""
+    """The row of `counters` while one transaction changes it. Every number is the last one given.
 
-    __slots__ = ("batch", "event", "inbox", "instance", "log", "now")
+    `indexed`: the last row of the log that `log_index` has.
+    """
 
-    def __init__(self, row: tuple[int, int, int, int, int, int], system_now: Moment) -> None:
-        self.now, self.instance, self.log, self.inbox, self.event, self.batch = row
+    __slots__ = ("batch", "event", "inbox", "indexed", "instance", "log", "now")
+
+    def __init__(self, row: tuple[int, ...], system_now: Moment) -> None:
+        self.now, self.instance, self.log, self.inbox, self.event, self.batch, self.indexed = row
         # Never earlier than the last commit's, whatever the system clock does.
         self.now = max(self.now, system_now)
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Store the numbers; part of the transaction that read them."""
         connection.execute(
-            "UPDATE counters SET now = ?, instance = ?, log = ?, inbox = ?, event = ?, batch = ? WHERE one = 1",
-            (self.now, self.instance, self.log, self.inbox, self.event, self.batch),
+            "UPDATE counters SET now = ?, instance = ?, log = ?, inbox = ?, event = ?, batch = ?, indexed = ? WHERE one = 1",
+            (self.now, self.instance, self.log, self.inbox, self.event, self.batch, self.indexed),
         )
 
 
-COUNTER_COLUMNS = "now, instance, log, inbox, event, batch"
+COUNTER_COLUMNS = "now, instance, log, inbox, event, batch, indexed"
 
 
 def store_time(connection: sqlite3.Connection, clock: SystemClock) -> Moment:

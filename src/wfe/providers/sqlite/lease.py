@@ -89,9 +89,7 @@ class SQLiteLease:
 class SQLiteRenewer:
     """Renews one session on a connection of its own; a database in memory has but the one of its store."""
 
-    def __init__(
-        self, place: Place, clock: SystemClock, store: SQLiteStore, session: str, ttl: timedelta
-    ) -> None:
+    def __init__(self, place: Place, clock: SystemClock, store: SQLiteStore, session: str, ttl: timedelta) -> None:
         self._place = place
         self._clock = clock
         self._store = store

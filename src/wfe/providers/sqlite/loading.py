@@ -37,7 +37,8 @@ def take(
         (session, given),
     )
     connection.execute(
-        f"DELETE FROM called WHERE (definition, n) IN (SELECT definition, n FROM instance WHERE n IN {_GIVEN})", (given,)
+        f"DELETE FROM called WHERE (definition, n) IN (SELECT definition, n FROM instance WHERE n IN {_GIVEN})",
+        (given,),
     )
     return load(connection, definitions, numbers)
 
@@ -50,9 +51,7 @@ def load(
     pointers: dict[int, list[bytes]] = {n: [] for n in numbers}
     items: dict[int, list[ItemsRow]] = {n: [] for n in numbers}
     inbox: dict[str, list[InboxRow]] = {}
-    for n, state in connection.execute(
-        f"SELECT n, state FROM pointer WHERE n IN {_GIVEN} ORDER BY n, slot", (given,)
-    ):
+    for n, state in connection.execute(f"SELECT n, state FROM pointer WHERE n IN {_GIVEN} ORDER BY n, slot", (given,)):
         pointers[n].append(state)
     for n, pointer, packed in connection.execute(
         f"SELECT n, pointer, items FROM item WHERE n IN {_GIVEN} ORDER BY n, pointer", (given,)

@@ -20,6 +20,12 @@ class DefinitionNumbers:
         self._keys: dict[int, DefinitionKey] = {}
         self._added: dict[DefinitionKey, int] = {}
 
+    def forget(self) -> None:
+        """Forget all: a new connection may lead to another database."""
+        self._numbers.clear()
+        self._keys.clear()
+        self._added.clear()
+
     def find(self, connection: sqlite3.Connection, key: DefinitionKey) -> int | None:
         """Give the number of a definition, None if no row has named it yet."""
         number = self._numbers.get(key) or self._added.get(key)

@@ -19,8 +19,10 @@ from wfe.providers.sqlite.counters import Counters
 from wfe.providers.sqlite.loading import inbox_rows_by_id, json_list, load
 from wfe.providers.sqlite.names import DefinitionNumbers
 
-__all__ = ["recorded_reply", "write_marker"]
+__all__ = ["LOG_ROWS_UNINDEXED", "recorded_reply", "write_marker"]
 
+LOG_ROWS_UNINDEXED = 4096
+"""So many rows at the end of the log are not in its index yet."""
 _MARKERS_KEPT = 20_000
 _MARKERS_DROPPED_AT_ONCE = 256
 
@@ -52,12 +54,20 @@ def write_marker(
     )
     if counters.batch % _MARKERS_DROPPED_AT_ONCE == 0:
         connection.execute("DELETE FROM batch WHERE k <= ?", (counters.batch - _MARKERS_KEPT,))
+    if counters.log - counters.indexed >= LOG_ROWS_UNINDEXED:
+        _index_log(connection, counters)
     counters.write(connection)
 
 
-def recorded_reply(
-    connection: sqlite3.Connection, definitions: DefinitionNumbers, batch: Batch
-) -> CommitReply | None:
+def _index_log(connection: sqlite3.Connection, counters: Counters) -> None:
+    connection.execute(
+        "INSERT INTO log_index SELECT n, first_sequence, k FROM log WHERE k > ? ORDER BY n, first_sequence, k",
+        (counters.indexed,),
+    )
+    counters.indexed = counters.log
+
+
+def recorded_reply(connection: sqlite3.Connection, definitions: DefinitionNumbers, batch: Batch) -> CommitReply | None:
     """Tell again what became of a batch; None: it was not written."""
     row = connection.execute(
         "SELECT now, inbox_first, inbox_last, outcome FROM batch WHERE id = ?", (batch.id,)
@@ -73,9 +83,7 @@ def recorded_reply(
     return CommitReply(
         now=now,
         transitions=transitions,
-        starts=[
-            StartOutcome(outcome.starts.get(i, StartOutcome.CREATED.value)) for i in range(len(batch.starts))
-        ],
+        starts=[StartOutcome(outcome.starts.get(i, StartOutcome.CREATED.value)) for i in range(len(batch.starts))],
         publishes=[Publication(PublishOutcome(what), reached) for what, reached in outcome.publishes],
         inbox=outcome.inbox,
         unread=_unread(connection, [write.instance_id for write in batch.transitions]),

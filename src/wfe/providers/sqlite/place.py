@@ -64,7 +64,9 @@ class Place:
             return
         folder = self.path.parent
         if not folder.is_dir():
-            raise ConfigurationError(f"The folder {folder} of the SQLite file {self.path} does not exist. Make it first.")
+            raise ConfigurationError(
+                f"The folder {folder} of the SQLite file {self.path} does not exist. Make it first."
+            )
         _refuse_network(self.path)
         try:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -22,10 +22,10 @@ class SQLiteProvider:
     """Keeps everything in one file on a local disk. Several hosts and processes of one machine may use it at once.
 
     Args:
-        path: The file, `:memory:`, or a `sqlite:///` URL of either. The file is made if there is none, with mode 0600; its
-            folder must exist. What is in memory goes when the store is closed.
-        durability: `power`: what is committed survives a power loss. `process`: it survives only the death of the process;
-            a power loss may take the last commits (none in part), and commits are faster.
+        path: The file, `:memory:`, or a `sqlite:///` URL of either. The file is made if there is none, with mode 0600;
+            its folder must exist. What is in memory goes when the store is closed.
+        durability: `power`: what is committed survives a power loss. `process`: it survives only the death of the
+            process; a power loss may take the last commits (none in part), and commits are faster.
         clock: Gives store time; the system clock by default.
     """
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 from wfe.model.errors import ConfigurationError
 from wfe.ports.store import EndedRow, InboxRow, InstanceRow, ListFilter, LogCursorPage, LogRow
+from wfe.providers.sqlite.connection import snapshot
 from wfe.providers.sqlite.loading import EMPTY, inbox_rows_of, json_list
 from wfe.providers.sqlite.names import DefinitionNumbers
 
@@ -22,16 +23,27 @@ _LOG = (
     "SELECT l.k, i.id, l.revision, l.first_sequence, l.count, l.run, l.time, l.records, i.definition "
     "FROM log l JOIN instance i ON i.n = l.n "
 )
+# The log of one instance is read from the index, then from the rows at the end that are not in it yet.
+_INDEXED = "(SELECT indexed FROM counters WHERE one = 1)"
+_ABOVE = "l.count > 0 AND l.first_sequence + l.count - 1 > ?2"
+HISTORY = (
+    f"{_LOG} JOIN log_index x ON x.k = l.k WHERE x.n = ?1 AND x.first_sequence >= coalesce("
+    "(SELECT max(first_sequence) FROM log_index WHERE n = ?1 AND first_sequence <= ?2), 0) "
+    f"AND {_ABOVE} ORDER BY x.first_sequence, x.k LIMIT ?3"
+)
+HISTORY_END = f"{_LOG} WHERE l.k > {_INDEXED} AND +l.n = ?1 AND {_ABOVE} ORDER BY l.k LIMIT ?3"
+LOG_OF_ONE = f"{_LOG} JOIN log_index x ON x.k = l.k WHERE x.n = ?1 AND x.k > ?2 ORDER BY x.k LIMIT ?3"
+LOG_OF_ONE_END = f"{_LOG} WHERE l.k > max({_INDEXED}, ?2) AND +l.n = ?1 ORDER BY l.k LIMIT ?3"
+_COMMON = frozenset({"runnable", "complete"})
 _LIST_CURSOR = "instances-before-"
 _LOG_CURSOR = "log-after-"
-_NEAR_END = 2000
 
 
 class Reads:
     """Jobs of the reader. None of them takes a lock that a writer would wait for."""
 
     def __init__(self) -> None:
-        self._definitions = DefinitionNumbers()
+        self.definitions = DefinitionNumbers()
 
     def inbox(self, connection: sqlite3.Connection, ids: Sequence[str]) -> list[InboxRow]:
         """Read inbox rows of instances in the order of their ids."""
@@ -60,9 +72,7 @@ class Reads:
             return None
         return self._instance(connection, row, self._pointers(connection, row[0]))
 
-    def ended(
-        self, connection: sqlite3.Connection, ids: Sequence[str], until: Collection[str]
-    ) -> list[EndedRow]:
+    def ended(self, connection: sqlite3.Connection, ids: Sequence[str], until: Collection[str]) -> list[EndedRow]:
         """Read those that have ended or stand in one of the given statuses."""
         rows = connection.execute(
             "SELECT i.n, i.id, i.definition, i.status, i.head, d.data FROM json_each(?) j "
@@ -73,7 +83,7 @@ class Reads:
         return [
             EndedRow(
                 id=instance_id,
-                definition=self._definitions.key(connection, definition),
+                definition=self.definitions.key(connection, definition),
                 status=status,
                 head=head,
                 data=EMPTY if data is None else data,
@@ -106,14 +116,14 @@ class Reads:
 
     def history(self, connection: sqlite3.Connection, instance_id: str, after: int, limit: int) -> list[LogRow]:
         """Read log rows of one instance whose last sequence number is above `after`."""
-        rows = connection.execute(
-            f"{_LOG} WHERE l.n = (SELECT n FROM instance WHERE id = ?1) AND l.first_sequence >= coalesce("
-            "(SELECT max(first_sequence) FROM log WHERE n = (SELECT n FROM instance WHERE id = ?1) "
-            "AND first_sequence <= ?2), 0) AND l.first_sequence + l.count - 1 > ?2 AND l.count > 0 "
-            "ORDER BY l.first_sequence LIMIT ?3",
-            (instance_id, after, limit),
-        ).fetchall()
-        return [self._log_row(connection, row) for row in rows]
+        with snapshot(connection):
+            row = connection.execute("SELECT n FROM instance WHERE id = ?", (instance_id,)).fetchone()
+            if row is None:
+                return []
+            rows = connection.execute(HISTORY, (row[0], after, limit)).fetchall()
+            if len(rows) < limit:
+                rows += connection.execute(HISTORY_END, (row[0], after, limit - len(rows))).fetchall()
+            return [self._log_row(connection, row) for row in rows]
 
     def errors(self, connection: sqlite3.Connection, instance_id: str) -> list[bytes]:
         """Read the failed attempts of one instance."""
@@ -129,15 +139,12 @@ class Reads:
         self, connection: sqlite3.Connection, cursor: str | None, limit: int, instance_id: str | None
     ) -> LogCursorPage:
         """Read log rows in commit order. One writer at a time numbers them, so none becomes visible late."""
-        connection.execute("BEGIN")
-        try:
+        with snapshot(connection):
             last = self.log_end(connection)
             if cursor == "now":
                 return LogCursorPage([], f"{_LOG_CURSOR}{last}")
             after = 0 if cursor is None else _number_in(cursor, _LOG_CURSOR)
-            rows = self._log_rows(connection, after, last, limit, instance_id)
-        finally:
-            connection.execute("COMMIT")
+            rows = self._log_rows(connection, after, limit, instance_id)
         place = rows[-1][0] if rows and len(rows) == limit else max(after, last)
         return LogCursorPage([self._log_row(connection, row) for row in rows], f"{_LOG_CURSOR}{place}")
 
@@ -145,8 +152,9 @@ class Reads:
         self, connection: sqlite3.Connection, after: int, limit: int, instance_id: str | None
     ) -> list[tuple[int, LogRow]]:
         """Read log rows in commit order with their places."""
-        rows = self._log_rows(connection, after, self.log_end(connection), limit, instance_id)
-        return [(row[0], self._log_row(connection, row)) for row in rows]
+        with snapshot(connection):
+            rows = self._log_rows(connection, after, limit, instance_id)
+            return [(row[0], self._log_row(connection, row)) for row in rows]
 
     def log_end(self, connection: sqlite3.Connection) -> int:
         """Give the place of the last log row that was written."""
@@ -157,27 +165,26 @@ class Reads:
         return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
     def _log_rows(
-        self, connection: sqlite3.Connection, after: int, last: int, limit: int, instance_id: str | None
+        self, connection: sqlite3.Connection, after: int, limit: int, instance_id: str | None
     ) -> list[tuple[int, str, int, int, int, int, int, bytes, int]]:
         if instance_id is None:
             return connection.execute(f"{_LOG} WHERE l.k > ? ORDER BY l.k LIMIT ?", (after, limit)).fetchall()
-        # Near the end the rows themselves are few; further back the instance's own are fewer.
-        by_row = "+" if last - after < _NEAR_END else ""
-        return connection.execute(
-            f"{_LOG} WHERE {by_row}l.n = (SELECT n FROM instance WHERE id = ?) AND l.k > ? ORDER BY l.k LIMIT ?",
-            (instance_id, after, limit),
-        ).fetchall()
+        row = connection.execute("SELECT n FROM instance WHERE id = ?", (instance_id,)).fetchone()
+        if row is None:
+            return []
+        rows = connection.execute(LOG_OF_ONE, (row[0], after, limit)).fetchall()
+        if len(rows) < limit:
+            rows += connection.execute(LOG_OF_ONE_END, (row[0], after, limit - len(rows))).fetchall()
+        return rows
 
     def _log_row(
         self, connection: sqlite3.Connection, row: tuple[int, str, int, int, int, int, int, bytes, int]
     ) -> LogRow:
-        key = self._definitions.key(connection, row[8])
+        key = self.definitions.key(connection, row[8])
         return LogRow(*row[1:8], key.id, key.version)
 
     def _pointers(self, connection: sqlite3.Connection, n: int) -> list[bytes]:
-        return [
-            state for (state,) in connection.execute("SELECT state FROM pointer WHERE n = ? ORDER BY slot", (n,))
-        ]
+        return [state for (state,) in connection.execute("SELECT state FROM pointer WHERE n = ? ORDER BY slot", (n,))]
 
     def _instance(
         self, connection: sqlite3.Connection, row: Sequence[object], pointers: Sequence[bytes] = ()
@@ -186,7 +193,7 @@ class Reads:
         created_at, ended_at, wake_at, blocked_reason, activations, name, reference, parent_id = rest
         return InstanceRow(
             id=instance_id,  # type: ignore[arg-type]
-            definition=self._definitions.key(connection, definition),  # type: ignore[arg-type]
+            definition=self.definitions.key(connection, definition),  # type: ignore[arg-type]
             status=status,  # type: ignore[arg-type]
             run=run,  # type: ignore[arg-type]
             revision=revision,  # type: ignore[arg-type]
@@ -211,19 +218,22 @@ def _conditions(where: ListFilter) -> tuple[list[str], list[object]]:
     conditions: list[str] = []
     values: list[object] = []
     if where.status:
-        conditions.append("i.status IN (SELECT value FROM json_each(?))")
-        values.append(json_list([str(status) for status in where.status]))
+        conditions.append(f"i.status IN ({', '.join('?' * len(where.status))})")
+        values += [str(status) for status in where.status]
+        if _COMMON.isdisjoint(where.status):
+            # Word for word the conditions of an index.
+            conditions.append("i.status <> 'runnable' AND i.status <> 'complete'")
     if where.definition_id is not None:
         conditions.append("i.definition IN (SELECT k FROM definition WHERE id = ?)")
         values.append(where.definition_id)
     if where.reference is not None:
-        conditions.append("i.reference = ?")
+        conditions.append("i.reference = ? AND i.reference IS NOT NULL")
         values.append(where.reference)
     if where.since is not None:
         conditions.append("i.created_at >= ?")
         values.append(where.since)
     if where.parent_id is not None:
-        conditions.append("i.parent_id = ?")
+        conditions.append("i.parent_id = ? AND i.parent_id IS NOT NULL")
         values.append(where.parent_id)
     return conditions, values
 

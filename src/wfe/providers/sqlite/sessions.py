@@ -50,7 +50,7 @@ class HostLock:
     def close_inherited(cls) -> None:
         """Close the copies that a forked child has: the lock must end with the parent."""
         for lock in cls._held:
-            os.close(lock._file)
+            os.close(lock._file)  # noqa: SLF001 - of its own class
         cls._held.clear()
 
 
@@ -69,8 +69,8 @@ def find_dead(connection: sqlite3.Connection, place: Place, now: Moment) -> list
 def bury(connection: sqlite3.Connection, place: Place, dead: list[int]) -> None:
     """Make what dead sessions held unheld; inside a write transaction.
 
-    Fences stay: the next taking raises them. A session that held very much is done in parts, so that no transaction is long;
-    its row stays until nothing is left.
+    Fences stay: the next taking raises them. A session that held very much is done in parts, so that no transaction is
+    long; its row stays until nothing is left.
     """
     for number in dead:
         (session,) = connection.execute(

@@ -47,9 +47,9 @@ class SQLiteStore:
     def __init__(self, place: Place, durability: Durability, clock: SystemClock) -> None:
         self._place = place
         self._durability = durability
-        definitions = DefinitionNumbers()
-        self._batches = BatchWriter(place, clock, definitions)
-        self._claims = Claims(place, clock, definitions)
+        self._definitions = DefinitionNumbers()
+        self._batches = BatchWriter(place, clock, self._definitions)
+        self._claims = Claims(place, clock, self._definitions)
         self._upkeep = Upkeep(place)
         self._reads = Reads()
         self._writer = Worker("wfe-sqlite-writer", place, self._open_writer)
@@ -174,9 +174,7 @@ class SQLiteStore:
         return await self._reader.call(lambda connection: self._reads.errors(connection, instance_id))
 
     async def log_after(self, cursor: str | None, limit: int, *, instance_id: str | None = None) -> LogCursorPage:
-        return await self._reader.call(
-            lambda connection: self._reads.log_after(connection, cursor, limit, instance_id)
-        )
+        return await self._reader.call(lambda connection: self._reads.log_after(connection, cursor, limit, instance_id))
 
     async def numbered_log(self, after: int, limit: int, instance_id: str | None) -> Sequence[tuple[int, LogRow]]:
         """Read log rows in commit order with their places."""
@@ -218,6 +216,8 @@ class SQLiteStore:
     # Connections
 
     def _open_writer(self) -> sqlite3.Connection:
+        self._batches.forget_all()
+        self._definitions.forget()
         self._place.prepare()
         connection = connect(self._place, self._durability, writes=True)
         try:
@@ -228,4 +228,5 @@ class SQLiteStore:
         return connection
 
     def _open_reader(self) -> sqlite3.Connection:
+        self._reads.definitions.forget()
         return connect(self._place, self._durability, writes=False)

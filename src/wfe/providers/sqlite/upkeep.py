@@ -15,7 +15,17 @@ from wfe.providers.sqlite.place import Place
 
 __all__ = ["Upkeep"]
 
-_TABLES_OF_INSTANCE = ("document", "context", "pointer", "item", "error", "position", "inbox", "subscription", "log")
+_TABLES_OF_INSTANCE = (
+    "document",
+    "context",
+    "pointer",
+    "item",
+    "error",
+    "position",
+    "inbox",
+    "subscription",
+    "log_index",
+)
 
 
 @dataclass(eq=False)
@@ -64,6 +74,15 @@ class Upkeep:
         with writing(connection, self.place):
             numbers = _purgeable(connection, ids, status, ended_before, limit)
             given = (json_list(numbers),)
+            connection.execute(
+                "DELETE FROM log WHERE k IN (SELECT k FROM log_index WHERE n IN (SELECT value FROM json_each(?)))",
+                given,
+            )
+            connection.execute(
+                "DELETE FROM log WHERE k > (SELECT indexed FROM counters WHERE one = 1) "
+                "AND +n IN (SELECT value FROM json_each(?))",
+                given,
+            )
             for table in (*_TABLES_OF_INSTANCE, "instance"):
                 connection.execute(f"DELETE FROM {table} WHERE n IN (SELECT value FROM json_each(?))", given)
         return len(numbers)

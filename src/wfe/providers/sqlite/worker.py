@@ -8,12 +8,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import TypeVar
 
 from wfe.model.errors import ConfigurationError, ProviderUnavailable
 from wfe.providers.sqlite.connection import close, roll_back
-from wfe.providers.sqlite.faults import breaks_connection, translated
+from wfe.providers.sqlite.faults import BUSY_LIMIT_SECONDS, breaks_connection, is_busy, translated
 from wfe.providers.sqlite.place import Place
 
 __all__ = ["Worker"]
@@ -26,8 +27,8 @@ _LONGEST_PAUSE_SECONDS = 5.0
 class Worker:
     """Runs jobs on one connection in a thread of its own.
 
-    After an error that leaves the connection in doubt it is dropped, and opened again for the next job; while that fails,
-    jobs are refused at once and the pauses between tries grow.
+    After an error that leaves the connection in doubt it is dropped, and opened again for the next job; while that
+    fails, jobs are refused at once and the pauses between tries grow.
     """
 
     def __init__(self, name: str, place: Place, open_connection: Callable[[], sqlite3.Connection]) -> None:
@@ -87,9 +88,9 @@ class Worker:
             try:
                 result = self._execute(job)
             except Exception as error:  # noqa: BLE001 - it is handed to the caller, whatever it is
-                _post(loop, _fail, future, _ours(error, self._place, opening=opening))
+                _post(loop, partial(_fail, future, _ours(error, self._place, opening=opening)))
             else:
-                _post(loop, _succeed, future, result)
+                _post(loop, partial(_succeed, future, result))
 
         self._jobs.put(work)
         return future
@@ -128,12 +129,16 @@ class Worker:
             work()
 
     def _execute(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        connection = self._connection or self._connect()
-        try:
-            return job(connection)
-        except Exception as error:
-            self._mend(connection, error)
-            raise
+        deadline = time.monotonic() + BUSY_LIMIT_SECONDS
+        while True:
+            connection = self._connection or self._connect()
+            try:
+                return job(connection)
+            except Exception as error:
+                self._mend(connection, error)
+                # A read, too, is refused for a moment while another process repairs what a crash has left.
+                if not isinstance(error, sqlite3.Error) or not is_busy(error) or time.monotonic() > deadline:
+                    raise
 
     def _connect(self) -> sqlite3.Connection:
         now = time.monotonic()
@@ -166,7 +171,7 @@ class Worker:
         if self._connection is not None:
             close(self._connection)
             self._connection = None
-        _post(loop, _succeed, done, None)
+        _post(loop, partial(_succeed, done, None))
 
 
 def _ours(error: Exception, place: Place, *, opening: bool = False) -> Exception:
@@ -181,11 +186,9 @@ def _nothing(_: sqlite3.Connection) -> None:
     """Only have the connection opened."""
 
 
-def _post(
-    loop: asyncio.AbstractEventLoop, settle: Callable[[asyncio.Future[T], T], None], future: asyncio.Future[T], value: T
-) -> None:
+def _post(loop: asyncio.AbstractEventLoop, settle: Callable[[], None]) -> None:
     try:
-        loop.call_soon_threadsafe(settle, future, value)
+        loop.call_soon_threadsafe(settle)
     except RuntimeError:
         # The loop is closed: nobody waits for this answer any more.
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wfe.testing.conformance import claim, events, inbox, start, transitions
+from wfe.testing.conformance import claim, durability, events, inbox, log, odd_values, queries, start, transitions
 
 __all__ = ["SUBJECTS"]
 
@@ -25,4 +25,14 @@ SUBJECTS: Sequence[type] = (
     events.PublishPromises,
     events.FutureEventPromises,
     events.RacePromises,
+    log.HistoryPromises,
+    log.OutboxPromises,
+    queries.ReadPromises,
+    queries.ListPromises,
+    queries.DefinitionPromises,
+    queries.PurgePromises,
+    odd_values.OddValuePromises,
+    odd_values.BigValuePromises,
+    durability.RestartPromises,
+    durability.LostConnectionPromises,
 )

@@ -35,7 +35,7 @@ from wfe.ports.store import (
 )
 from wfe.testing.conformance.values import DEFINITION, HOUR, changes, fresh_id, start, transition
 
-__all__ = ["Advance", "Disconnect", "Factory", "Held", "Surroundings", "Twin", "World"]
+__all__ = ["PATIENCE", "Advance", "Disconnect", "Factory", "Held", "Surroundings", "Twin", "World"]
 
 Factory: TypeAlias = Callable[[], AbstractAsyncContextManager[Provider]]
 """Makes an open provider on an empty storage; it is closed on leaving."""

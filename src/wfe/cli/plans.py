@@ -1,0 +1,63 @@
+"""The plan that a run was started with, recorded so that it can be continued without its file.
+
+A store records one plan per structure. Scripts and settings are not part of the structure, so two runs of one version
+may have different ones: an edited script, other `-c` values. Where they differ from what is recorded, the run's own plan
+is recorded beside it under a name made of its content; the run's reference leads there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from wfe.cli.exits import CommandError
+from wfe.model.definition import DefinitionKey, WorkflowDefinition
+from wfe.ports.store import DefinitionRow
+
+if TYPE_CHECKING:
+    from wfe.ports.store import InstanceRow, Store
+
+__all__ = ["OWN_PLAN_PREFIX", "plan_of", "record_plan", "reference_to"]
+
+OWN_PLAN_PREFIX = "wfe-run-plan:"
+_DIGEST_LENGTH = 16
+
+
+def reference_to(definition: WorkflowDefinition[dict[str, object]], file_name: str) -> str:
+    """Give the reference of a run: its file's name and the digest of its plan."""
+    return f"{file_name}@{_digest(definition.to_json())}"
+
+
+async def record_plan(store: Store, definition: WorkflowDefinition[dict[str, object]]) -> None:
+    """See to it that the plan is recorded exactly as it is; its structure has been recorded before."""
+    plan = definition.to_json()
+    rows = await store.definitions()
+    if any(row.key == definition.key and row.plan == plan for row in rows):
+        return
+    digest = _digest(plan)
+    await store.save_definition(DefinitionRow(DefinitionKey(OWN_PLAN_PREFIX + digest, 1, digest), plan, definition.source))
+
+
+async def plan_of(store: Store, row: InstanceRow) -> WorkflowDefinition[dict[str, object]]:
+    """Give the plan of an instance.
+
+    Raises:
+        CommandError: It is not recorded.
+    """
+    digest = (row.reference or "").rpartition("@")[2]
+    rows = await store.definitions()
+    candidates = [found for found in rows if found.key == row.definition]
+    own = [found for found in rows if found.key.id == OWN_PLAN_PREFIX + digest]
+    exact = [found for found in candidates if _digest(found.plan) == digest]
+    for found in (*exact, *own, *candidates):
+        definition = WorkflowDefinition.from_json(found.plan)
+        if definition.key == row.definition:
+            return definition
+    raise CommandError(
+        f"The store has no plan of {row.definition.id!r} version {row.definition.version}; name the file too: "
+        f"wfe run FILE --resume {row.name or row.id}"
+    )
+
+
+def _digest(plan: str) -> str:
+    return hashlib.sha256(plan.encode()).hexdigest()[:_DIGEST_LENGTH]

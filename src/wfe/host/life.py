@@ -1,0 +1,350 @@
+"""The life of a host: opening the store, the session, the sweep, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from wfe.host.bodies import BodySurroundings
+from wfe.host.core import HostCore
+from wfe.host.session import Session
+from wfe.host.sweeper import Sweeper
+from wfe.host.threads import ThreadPool
+from wfe.model.errors import ConfigurationError, DefinitionError, ShuttingDown, WfeError
+from wfe.ports.store import DefinitionRow
+
+if TYPE_CHECKING:
+    from wfe.host.events import Events
+    from wfe.host.registry import Registration, Registry
+    from wfe.host.settings import Settings
+    from wfe.ports.clock import Clock, Entropy
+    from wfe.ports.hints import Hints
+    from wfe.ports.lease import Lease
+    from wfe.ports.lifecycle import LifecyclePublisher
+    from wfe.ports.store import Store
+
+__all__ = ["Life"]
+
+_log = logging.getLogger("wfe.host")
+_log_lines = logging.getLogger("wfe.step")
+
+_PORTION = 1000
+_FORGET_EVERY = 60
+
+
+class Life:
+    """Starts and stops what a host consists of."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store,
+        in_flight: int,
+        hints: Hints,
+        lease: Lease,
+        lifecycle: LifecyclePublisher,
+        registry: Registry,
+        events: Events,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._in_flight = in_flight
+        self._hints = hints
+        self._lease = lease
+        self._lifecycle = lifecycle
+        self._registry = registry
+        self._events = events
+        self._clock = clock
+        self._entropy = entropy
+        self._core: HostCore | None = None
+        self._session: Session | None = None
+        self._sweeper: Sweeper | None = None
+        self._threads: ThreadPool | None = None
+        self._processes: concurrent.futures.ProcessPoolExecutor | None = None
+        self._housekeeping: asyncio.Task[None] | None = None
+        self._unsaved: list[Registration] = []
+        self._is_alone = True
+        self._pid = os.getpid()
+        self.log_sinks: list[Callable[[str, str, str, str], None]] = []
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started and not stopped."""
+        return self._core is not None
+
+    def core(self) -> HostCore:
+        """Give the running parts.
+
+        Raises:
+            ShuttingDown: The host has not been started, or has been stopped.
+            ConfigurationError: This is another process than the one that started it.
+        """
+        if self._core is None:
+            msg = (
+                "The host is not running. Use it as `async with WorkflowHost(…) as host:`, or await host.start() first."
+            )
+            raise ShuttingDown(msg)
+        if os.getpid() != self._pid:
+            msg = "This host belongs to the process that made it; make a new one after a fork."
+            raise ConfigurationError(msg)
+        return self._core
+
+    # Beginning
+
+    async def start(self) -> None:
+        """Open the store, check definitions, begin a session and the sweep."""
+        if self._core is not None:
+            return
+        self._pid = os.getpid()
+        await self._store.open()
+        try:
+            await self._begin()
+        except BaseException:
+            await self._abandon_start()
+            raise
+
+    async def _begin(self) -> None:
+        core = self._make_core()
+        self._core = core
+        self._unsaved = list(self._registry)
+        await self.save_definitions()
+        await self._begin_session(core)
+        self._sweeper = Sweeper(core, self._settings.sweep_interval.total_seconds())
+        self._sweeper.start()
+        self._housekeeping = core.loop.create_task(self._keep_house(core))
+
+    def _make_core(self) -> HostCore:
+        settings = self._settings
+        self._threads = ThreadPool(settings.max_threads, "wfe-body")
+        around = BodySurroundings(
+            threads=self._threads,
+            step_factory=settings.step_factory,
+            log=self._body_log,
+            process_pool=self._process_pool,
+            cancel_grace=settings.cancel_grace.total_seconds(),
+        )
+        core = HostCore(
+            store=self._store,
+            hints=self._hints,
+            registry=self._registry,
+            clock=self._clock,
+            entropy=self._entropy,
+            limits=settings.limits,
+            around=around,
+            max_concurrency=settings.max_concurrency,
+            max_active=settings.max_active,
+            cancel_grace=settings.cancel_grace.total_seconds(),
+            in_flight=self._in_flight,
+            alone=lambda: self._is_alone,
+        )
+        core.on_commit.append(self._lifecycle.wake)
+        return core
+
+    async def _begin_session(self, core: HostCore) -> None:
+        session = Session(
+            self._lease,
+            self._entropy.new_id(),
+            ttl=self._settings.lease_ttl,
+            clock=self._clock,
+            stall_limit=self._settings.loop_stall_limit.total_seconds(),
+            lost=self._session_lost,
+        )
+        await session.begin(self._settings.name or f"pid {os.getpid()}")
+        self._session = session
+        core.session_id = session.id
+        self._is_alone = len(await self._lease.alive()) <= 1
+        await self._hints.open(session.id, core.received_hint)
+
+    async def _abandon_start(self) -> None:
+        self._core = None
+        if self._threads is not None:
+            self._threads.close()
+        if self._session is not None:
+            await self._session.end()
+            self._session = None
+        await self._store.close()
+
+    # Going on
+
+    def _session_lost(self, reason: str) -> None:
+        """The lease is lost: stop every body, write nothing, and begin anew."""
+        core = self._core
+        if core is None or self._session is None or self._session.id != core.session_id:
+            return
+        _log.error("This host lost its session (%s): it stops its bodies and writes nothing of what they did", reason)
+        core.draining = True
+        core.drop_all()
+        core.background(self._renew_session(core))
+
+    async def _renew_session(self, core: HostCore) -> None:
+        pause = 0.1
+        while self._core is core:
+            try:
+                await self._hints.close()
+                await self._begin_session(core)
+            except WfeError as error:
+                _log.warning("A new session could not be begun, trying again: %s", error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5)
+            else:
+                core.draining = False
+                self.look_around()
+                return
+
+    async def _keep_house(self, core: HostCore) -> None:
+        """Now and then: see whether other sessions live, and forget old events."""
+        rounds = 0
+        while True:
+            await asyncio.sleep(max(1.0, self._settings.lease_ttl.total_seconds() / 3))
+            try:
+                self._is_alone = len(await self._lease.alive()) <= 1
+                if rounds % _FORGET_EVERY == 0:
+                    await self._forget_events(core)
+                rounds += 1
+            except WfeError as error:
+                _log.warning("Housekeeping could not reach the store: %s", error)
+
+    async def _forget_events(self, core: HostCore) -> None:
+        before = core.now() - self._settings.event_retention // timedelta(microseconds=1)
+        dropped = _PORTION
+        while dropped >= _PORTION:
+            dropped = await core.store.drop_events(before, _PORTION)
+
+    def look_around(self) -> None:
+        """Sweep at once: something has changed that lets instances go on."""
+        if self._sweeper is not None:
+            self._sweeper.soon()
+
+    # Definitions
+
+    def registered(self, registration: Registration | None = None) -> None:
+        """A definition (or a step type) was registered: record it, and let what waited for it go on."""
+        if registration is not None:
+            self._unsaved.append(registration)
+        if self._core is not None and self._unsaved:
+            self._core.background(self._save_while_running())
+        self.look_around()
+
+    async def _save_while_running(self) -> None:
+        try:
+            await self.save_definitions()
+        except DefinitionError as error:
+            _log.error("%s", error)
+
+    async def save_definitions(self) -> None:
+        """Record what has been registered since the last time.
+
+        Raises:
+            DefinitionError: Unfinished instances in the store use another structure of the same id and version. Such
+                a definition is no longer registered.
+        """
+        if not self._unsaved:
+            return
+        core = self.core()
+        unsaved, self._unsaved = self._unsaved, []
+        problems: list[str] = []
+        while unsaved:
+            registration = unsaved[0]
+            definition = registration.definition
+            try:
+                in_use = await core.store.save_definition(
+                    DefinitionRow(registration.key, definition.to_json(), definition.source)
+                )
+            except WfeError:
+                self._unsaved[:0] = unsaved
+                raise
+            unsaved.pop(0)
+            if in_use is not None:
+                self._registry.deregister(definition.id, definition.version)
+                problems.append(
+                    f"{definition.id!r} version {definition.version} has another structure than the one that "
+                    f"unfinished instances in the store use ({in_use.hash[:8]}; this one is {definition.hash[:8]}). "
+                    "Give the changed definition a new version."
+                )
+        if problems:
+            raise DefinitionError(problems)
+
+    # What bodies need
+
+    def _process_pool(self) -> concurrent.futures.ProcessPoolExecutor:
+        if self._processes is None:
+            import multiprocessing
+
+            self._processes = concurrent.futures.ProcessPoolExecutor(
+                self._settings.max_processes, mp_context=multiprocessing.get_context("spawn")
+            )
+        return self._processes
+
+    def _body_log(self, workflow_id: str, step: str, stream: str, text: str) -> None:
+        _log_lines.info("%s %s %s: %s", workflow_id, step, stream, text)
+        for sink in self.log_sinks:
+            sink(workflow_id, step, stream, text)
+
+    # Ending
+
+    async def stop(self, timeout: timedelta, *, force: bool) -> None:
+        """Begin nothing more, let bodies end, write what they answered, give everything back."""
+        core, self._core = self._core, None
+        if core is None:
+            return
+        core.draining = True
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+        if self._sweeper is not None:
+            await self._sweeper.stop()
+        if not force:
+            await _drain(core, timeout.total_seconds())
+        holds = [(runner.id, runner.fence) for runner in core.runners.values()]
+        core.drop_all()
+        await _end_tasks(core)
+        try:
+            if holds:
+                await core.store.release(core.session_id, holds)
+        except WfeError as error:
+            _log.warning("Instances could not be given back (their lease expires by itself): %s", error)
+        await self._close()
+
+    async def _close(self) -> None:
+        await self._events.close()
+        await self._hints.close()
+        if self._session is not None:
+            await self._session.end()
+            self._session = None
+        if self._threads is not None:
+            self._threads.close()
+        if self._processes is not None:
+            self._processes.shutdown(wait=False, cancel_futures=True)
+            self._processes = None
+        await self._store.close()
+
+
+async def _drain(core: HostCore, timeout: float) -> None:
+    deadline = core.monotonic() + timeout
+    while True:
+        bodies = [run.task for runner in core.runners.values() for run in runner.bodies.values() if run.task]
+        left = deadline - core.monotonic()
+        if not bodies or left <= 0:
+            break
+        await asyncio.wait(bodies, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(max(1.0, deadline - core.monotonic())):
+            await core.settled()
+    except TimeoutError:
+        _log.warning("The store did not take the last transitions in time; what they did will be repeated")
+
+
+async def _end_tasks(core: HostCore) -> None:
+    tasks = [task for task in core.tasks if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=5)

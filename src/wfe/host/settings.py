@@ -1,0 +1,95 @@
+"""What can be set on a host, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal, TypeAlias
+
+from wfe.model.document import Limits, encode_typed
+from wfe.model.durations import DurationLike, to_timedelta
+from wfe.model.errors import ConfigurationError, DataError
+
+__all__ = ["Durability", "Settings", "at_least_one", "checked_id", "checked_text", "positive"]
+
+Durability: TypeAlias = Literal["power", "process"]
+
+_MAX_ID = 200
+_MAX_TEXT = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of one host; see `WorkflowHost` for what they mean."""
+
+    name: str | None
+    max_concurrency: int
+    max_threads: int
+    max_processes: int | None
+    max_active: int
+    step_factory: Callable[[type], object] | None
+    lease_ttl: timedelta
+    sweep_interval: timedelta
+    cancel_grace: timedelta
+    loop_stall_limit: timedelta
+    event_retention: timedelta
+    limits: Limits
+
+
+def at_least_one(value: object, name: str) -> int:
+    """Check a count.
+
+    Raises:
+        ConfigurationError: It is not a whole number of at least 1.
+    """
+    if not isinstance(value, int) or value < 1:
+        msg = f"{name} must be a whole number of at least 1, got {value!r}."
+        raise ConfigurationError(msg)
+    return value
+
+
+def positive(value: DurationLike, name: str, *, zero: bool = False) -> timedelta:
+    """Read a duration.
+
+    Raises:
+        ConfigurationError: It is none, or not above zero.
+    """
+    try:
+        duration = to_timedelta(value)
+    except (TypeError, ValueError) as error:
+        msg = f"{name}: {error}"
+        raise ConfigurationError(msg) from error
+    if duration < timedelta(0) or (duration == timedelta(0) and not zero):
+        msg = f"{name} must be above zero, got {value!r}."
+        raise ConfigurationError(msg)
+    return duration
+
+
+def checked_id(given: object) -> str:
+    """Check an id that a caller chose.
+
+    Raises:
+        DataError: It is empty, too long, not storable, or in the name space of child instances.
+    """
+    text = checked_text(given, "id", limit=_MAX_ID)
+    if "~" in text:
+        msg = f"The id {given!r} contains '~', which is reserved for the ids of child instances."
+        raise DataError(msg, path="$.id", reason="reserved_name")
+    return text
+
+
+def checked_text(given: object, what: str, *, limit: int = _MAX_TEXT) -> str:
+    """Check a name or key that a caller chose.
+
+    Raises:
+        DataError: It is empty, too long or not storable.
+    """
+    if not isinstance(given, str) or not given:
+        msg = f"The {what} must be non-empty text, got {given!r}."
+        raise DataError(msg, path=f"$.{what}", reason="wrong_type")
+    encode_typed(given, path=f"$.{what}")
+    if len(given) > limit:
+        msg = f"The {what} is {len(given)} characters long; at most {limit} are possible."
+        raise DataError(msg, path=f"$.{what}", reason="too_large")
+    return given

@@ -1,0 +1,98 @@
+"""The rows that the functions answer with, and what stands in them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, cast
+
+from wfe.model.definition import DefinitionKey
+from wfe.ports.store import InboxRow, ItemsRow, LoadedInstance, ParentLink
+
+__all__ = ["Answer", "Answers"]
+
+
+class Answer(NamedTuple):
+    """One row: its kind (see the functions), numbers, texts and byte strings."""
+
+    kind: int
+    i: Sequence[int]
+    s: Sequence[str]
+    b: Sequence[bytes]
+
+
+class Answers:
+    """All rows of one call, by kind."""
+
+    END, REFUSED, NOT_STARTED, NOT_PUBLISHED, SEQUENCES, HITS, REACHED, UNREAD, DELIVERY = 0, 1, 2, 4, 5, 6, 7, 8, 9
+    HEAD, POINTERS, ITEMS, INBOX = 10, 11, 12, 13
+
+    def __init__(self, records: Iterable[object]) -> None:
+        self._rows: dict[int, list[Answer]] = defaultdict(list)
+        for record in records:
+            kind, i, s, b = cast("tuple[int, list[int], list[str], list[bytes]]", record)
+            self._rows[kind].append(Answer(kind, i, s, b))
+
+    def one(self, kind: int) -> Answer | None:
+        """Give the row of a kind of which there is one at most."""
+        rows = self._rows.get(kind)
+        return rows[0] if rows else None
+
+    def all(self, kind: int) -> Sequence[Answer]:
+        """Give the rows of a kind."""
+        return self._rows.get(kind, ())
+
+    def pairs(self, kind: int) -> Mapping[int, int]:
+        """Give what stands by turns in the numbers of a row, as a mapping."""
+        row = self.one(kind)
+        if row is None or row.i is None:
+            return {}
+        return dict(zip(row.i[::2], row.i[1::2], strict=True))
+
+    def loaded(self) -> list[LoadedInstance]:
+        """Give the instances that were taken, in the order of the rows."""
+        pointers = {row.i[0]: row.b for row in self.all(self.POINTERS)}
+        items = {row.i[0]: (row.i[1:], row.b) for row in self.all(self.ITEMS)}
+        inbox: dict[int, list[Answer]] = defaultdict(list)
+        for row in self.all(self.INBOX):
+            inbox[row.i[0]].append(row)
+        return [
+            _loaded(head, pointers.get(head.i[0], ()), items.get(head.i[0]), inbox.get(head.i[0], ()))
+            for head in self.all(self.HEAD)
+        ]
+
+
+def _loaded(
+    head: Answer,
+    pointers: Sequence[bytes],
+    items: tuple[Sequence[int], Sequence[bytes]] | None,
+    inbox: Sequence[Answer],
+) -> LoadedInstance:
+    _, fence, revision, run, created_at, activations, version, parent_pointer = head.i
+    instance_id, definition_id, definition_hash, name, reference, parent_id, on_parent_end = head.s
+    parent = None if parent_id is None else ParentLink(parent_id, parent_pointer, on_parent_end)
+    return LoadedInstance(
+        id=instance_id,
+        definition=DefinitionKey(definition_id, version, definition_hash),
+        fence=fence,
+        revision=revision,
+        run=run,
+        head=head.b[0],
+        data=head.b[1],
+        values=head.b[2],
+        created_at=created_at,
+        pointers=pointers,
+        items=[] if items is None else [ItemsRow(*row) for row in zip(*items, strict=True)],
+        inbox=[inbox_row(row, instance_id, *row.s) for row in inbox],
+        name=name,
+        reference=reference,
+        parent=parent,
+        activations=activations,
+    )
+
+
+def inbox_row(row: Answer, instance_id: str, name: str, key: str) -> InboxRow:
+    """Give the inbox row in an answer of kind INBOX or DELIVERY."""
+    _, row_id, pointer, wait, sequence = row.i
+    message, payload = row.b
+    return InboxRow(row_id, instance_id, message, pointer, wait, sequence, name, key, payload)

@@ -1,0 +1,111 @@
+"""How instances are taken and given back, and what is found of those that nobody takes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from wfe.model.definition import DefinitionKey
+from wfe.ports.store import ClaimReply, UnclaimedRow
+from wfe.providers.postgres.answers import Answers
+from wfe.providers.postgres.pool import Pool
+
+if TYPE_CHECKING:
+    import asyncpg
+
+__all__ = ["Claims"]
+
+
+class Claims:
+    """Takes, gives back, marks."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        schema = pool.place.quoted_schema
+        self._claim = f"SELECT * FROM {schema}.claim_v1($1, $2, $3, $4, $5, $6, $7)"
+        # Sorted by id like every other lock of instances.
+        self._release = f"""
+            WITH held AS MATERIALIZED (
+                SELECT i.n FROM {schema}.instance i
+                JOIN unnest($2::text[], $3::bigint[]) AS t(id, fence) ON i.id = t.id AND i.fence = t.fence
+                WHERE i.owner = $1 ORDER BY i.id FOR NO KEY UPDATE OF i)
+            UPDATE {schema}.instance i SET owner = '', activations = greatest(i.activations - 1, 0)
+            FROM held WHERE i.n = held.n"""
+        self._unclaimed = f"""
+            WITH now AS MATERIALIZED (SELECT {schema}.store_time() AS now),
+            alive AS MATERIALIZED (SELECT s.id FROM {schema}.session s, now WHERE s.expires_at > now.now)
+            SELECT i.id, p.id AS definition_id, p.version, p.hash, i.blocked_reason, i.activations
+            FROM (
+                SELECT w.n, w.wake_at AS due FROM {schema}.instance w, now
+                WHERE w.wake_at IS NOT NULL AND w.status <> 'suspended' AND w.wake_at <= now.now
+                    AND w.owner NOT IN (SELECT alive.id FROM alive)
+                UNION
+                SELECT w.n, least(w.wake_at, now.now) FROM {schema}.instance w, now
+                WHERE w.n IN (SELECT b.n FROM {schema}.inbox b) AND w.ended_at IS NULL
+                    AND w.owner NOT IN (SELECT alive.id FROM alive)
+            ) u
+            JOIN {schema}.instance i ON i.n = u.n
+            JOIN {schema}.plan p ON p.n = i.plan
+            GROUP BY i.n, p.n
+            ORDER BY min(u.due), i.n
+            LIMIT $1"""
+        self._block = f"""
+            WITH free AS MATERIALIZED (
+                SELECT i.n, t.reason FROM {schema}.instance i
+                JOIN unnest($1::text[], $2::text[]) AS t(id, reason) ON i.id = t.id
+                WHERE i.ended_at IS NULL AND NOT EXISTS (
+                    SELECT 1 FROM {schema}.session s WHERE s.id = i.owner AND s.expires_at > {schema}.store_time())
+                FOR NO KEY UPDATE OF i SKIP LOCKED)
+            UPDATE {schema}.instance i SET blocked_reason = free.reason FROM free WHERE i.n = free.n
+            RETURNING i.id"""
+
+    async def claim(
+        self, session: str, plans: Sequence[int] | None, limit: int, ids: Sequence[str] | None, *, even_idle: bool
+    ) -> ClaimReply:
+        """Take instances; `plans` None: of any definition.
+
+        What a claim took whose reply was lost is found again by the claim's own random id, so that no instance stays
+        held by a session that does not know of it.
+        """
+        key = uuid4().bytes
+        arguments = (key, session, plans, limit, None if ids is None else list(ids), even_idle)
+
+        async def send(connection: asyncpg.Connection, attempt: int) -> Answers:
+            return Answers(await connection.fetch(self._claim, *arguments, attempt > 0))
+
+        answers = await self._pool.run("take instances", send)
+        end = answers.one(Answers.END)
+        assert end is not None, "claim_v1 ends with its summary"
+        now, next_wake, next_event = end.i
+        return ClaimReply(now, answers.loaded(), next_wake, next_event)
+
+    async def release(self, session: str, holds: Sequence[tuple[str, int]]) -> None:
+        """Give instances back."""
+        ids, fences = [hold[0] for hold in holds], [hold[1] for hold in holds]
+        await self._pool.run(
+            "give instances back", lambda connection, _: connection.execute(self._release, session, ids, fences)
+        )
+
+    async def unclaimed(self, limit: int) -> Sequence[UnclaimedRow]:
+        """List what is due and free."""
+        rows = await self._pool.run(
+            "list what is due", lambda connection, _: connection.fetch(self._unclaimed, limit)
+        )
+        return [
+            UnclaimedRow(
+                row["id"],
+                DefinitionKey(row["definition_id"], row["version"], row["hash"]),
+                row["blocked_reason"],
+                row["activations"],
+            )
+            for row in rows
+        ]
+
+    async def block(self, reasons: Mapping[str, str]) -> Collection[str]:
+        """Mark free instances."""
+        ids, texts = list(reasons), list(reasons.values())
+        rows = await self._pool.run(
+            "mark instances as blocked", lambda connection, _: connection.fetch(self._block, ids, texts)
+        )
+        return [row["id"] for row in rows]

@@ -1,0 +1,222 @@
+"""Hints by LISTEN and NOTIFY, on a connection of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from wfe.ports.hints import Hint, HintKind
+from wfe.providers.postgres.faults import connection_errors
+from wfe.providers.postgres.place import Place
+from wfe.providers.postgres.pool import connect
+
+if TYPE_CHECKING:
+    import asyncpg
+
+__all__ = ["PostgresHints"]
+
+Receive: TypeAlias = Callable[[Hint], None]
+
+_log = logging.getLogger(__name__)
+_GATHER_SECONDS = 0.005
+_LONGEST_PAUSE = 5.0
+_PING_SECONDS = 15.0
+_ANSWER_SECONDS = 10.0
+_PAYLOAD_BYTES = 7_900
+"""PostgreSQL refuses 8,000 and more."""
+_PAYLOADS_AT_ONCE = 8
+"""Of work, more than fits here is told as "look at everything"."""
+
+
+class _Note(msgspec.Struct, frozen=True, array_like=True):
+    """What one NOTIFY carries."""
+
+    origin: str
+    """The session that sends to all others, or empty."""
+    hint: Hint
+
+
+@dataclass(eq=False)
+class _Receiver:
+    receive: Receive
+    loop: asyncio.AbstractEventLoop
+
+    def take(self, hint: Hint) -> None:
+        if self.loop.is_closed():
+            return
+        self.loop.call_soon_threadsafe(self.receive, hint)
+
+
+class PostgresHints:
+    """One host's end of the channels: one for each session, one for all.
+
+    What is sent while the connection is down is lost, as hints may be; when it is back, every receiver is told to look.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._receivers: dict[str, _Receiver] = {}
+        self._outbox: dict[str | None, dict[tuple[HintKind, str], None]] = {}
+        self._looks: set[str | None] = set()
+        self._connection: asyncpg.Connection | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._sender: asyncio.Task[None] | None = None
+        self._connected = asyncio.Event()
+        self._lost = asyncio.Event()
+
+    async def open(self, session: str, receive: Receive) -> None:
+        self._receivers[session] = _Receiver(receive, asyncio.get_running_loop())
+        if self._keeper is None:
+            self._connected, self._lost = asyncio.Event(), asyncio.Event()
+            self._keeper = asyncio.create_task(self._keep(), name="wfe hints")
+        elif self._connection is not None:
+            with contextlib.suppress(*connection_errors()):
+                await self._connection.add_listener(self._channel(session), self._heard)
+        # A host that starts while the server is away is told to look once it is back.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await self._connected.wait()
+
+    async def send(self, session: str | None, hints: Collection[Hint]) -> None:
+        for hint in hints:
+            if not hint.ids:
+                self._looks.add(session)
+            box = self._outbox.setdefault(session, {})
+            box.update(dict.fromkeys((hint.kind, instance_id) for instance_id in hint.ids))
+        if self._sender is None and self._keeper is not None:
+            self._sender = asyncio.create_task(self._send_soon(), name="wfe hints, sending")
+
+    async def close(self) -> None:
+        self._receivers.clear()
+        tasks = [task for task in (self._sender, self._keeper) if task is not None]
+        self._sender = self._keeper = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._outbox.clear()
+        self._looks.clear()
+
+    # The connection
+
+    async def _keep(self) -> None:
+        errors = connection_errors()
+        pause = 0.05
+        first = True
+        while True:
+            try:
+                await self._listen(told=first)
+                first = False
+                pause = 0.05
+                await self._watch()
+            except errors as error:
+                _log.warning("Hints of PostgreSQL at %s are interrupted: %s", self._place.url, error)
+                first = False
+            finally:
+                self._drop()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads hosts, guards nothing
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _listen(self, *, told: bool) -> None:
+        self._lost.clear()
+        connection = await connect(self._place, "wfe hints")
+        self._connection = connection
+        connection.add_termination_listener(lambda _: self._lost.set())
+        for channel in (self._channel(None), *(self._channel(session) for session in self._receivers)):
+            await connection.add_listener(channel, self._heard)
+        self._connected.set()
+        if not told:
+            for receiver in tuple(self._receivers.values()):
+                receiver.take(Hint(HintKind.WORK, ()))
+
+    async def _watch(self) -> None:
+        """Return once the connection is lost; a silent one is asked now and then."""
+        connection = self._connection
+        while connection is not None and not self._lost.is_set() and not connection.is_closed():
+            try:
+                async with asyncio.timeout(_PING_SECONDS):
+                    await self._lost.wait()
+            except TimeoutError:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    await connection.execute("SELECT 1")
+
+    def _drop(self) -> None:
+        self._connected.clear()
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    def _channel(self, session: str | None) -> str:
+        name = f"{self._place.schema} {'' if session is None else session}".encode("utf-8", "surrogatepass")
+        return f"wfe_{blake2b(name, digest_size=16).hexdigest()}"
+
+    # What comes and goes
+
+    def _heard(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
+        try:
+            note = msgspec.json.decode(str(payload), type=_Note)
+        except msgspec.MsgspecError:
+            _log.warning("Dropped a hint that cannot be read, on channel %s of %s.", channel, self._place.url)
+            return
+        to_all = channel == self._channel(None)
+        for session, receiver in tuple(self._receivers.items()):
+            if note.origin != session if to_all else channel == self._channel(session):
+                receiver.take(note.hint)
+
+    async def _send_soon(self) -> None:
+        try:
+            while self._outbox:
+                await asyncio.sleep(_GATHER_SECONDS)
+                outbox, self._outbox = self._outbox, {}
+                looks, self._looks = self._looks, set()
+                await self._notify([(to, note) for to in outbox for note in self._notes(to, outbox[to], to in looks)])
+        finally:
+            self._sender = None
+
+    async def _notify(self, notes: list[tuple[str | None, bytes]]) -> None:
+        connection = self._connection
+        if connection is None or not notes:
+            return
+        channels = [self._channel(to) for to, _ in notes]
+        payloads = [payload.decode() for _, payload in notes]
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await connection.execute(
+                    "SELECT pg_notify(c, p) FROM unnest($1::text[], $2::text[]) AS t(c, p)", channels, payloads
+                )
+        except connection_errors():
+            _log.warning("Hints to other hosts were lost: PostgreSQL at %s does not answer.", self._place.url)
+            self._lost.set()
+
+    def _notes(
+        self, to: str | None, hints: Collection[tuple[HintKind, str]], look: bool  # noqa: FBT001 - of one caller
+    ) -> Iterator[bytes]:
+        origin = next(iter(self._receivers)) if to is None and len(self._receivers) == 1 else ""
+        for kind in HintKind:
+            notes = list(_packed(origin, kind, [instance_id for each, instance_id in hints if each is kind]))
+            if kind is HintKind.WORK and (look or len(notes) > _PAYLOADS_AT_ONCE):
+                notes = [msgspec.json.encode(_Note(origin, Hint(kind, ())))]
+            yield from notes
+
+
+def _packed(origin: str, kind: HintKind, ids: list[str]) -> Iterator[bytes]:
+    """Give the payloads that carry all ids, none too long."""
+    if not ids:
+        return
+    try:
+        payload = msgspec.json.encode(_Note(origin, Hint(kind, tuple(ids))))
+    except UnicodeEncodeError:
+        return
+    if len(payload) <= _PAYLOAD_BYTES:
+        yield payload
+    elif len(ids) > 1:
+        middle = len(ids) // 2
+        yield from _packed(origin, kind, ids[:middle])
+        yield from _packed(origin, kind, ids[middle:])

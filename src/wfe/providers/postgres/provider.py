@@ -1,0 +1,44 @@
+"""The PostgreSQL provider: what it serves, on which connections."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from wfe.model.errors import ConfigurationError
+from wfe.providers.postgres.hints import PostgresHints
+from wfe.providers.postgres.lease import PostgresLease
+from wfe.providers.postgres.lifecycle import PostgresLifecycle
+from wfe.providers.postgres.place import Place
+from wfe.providers.postgres.pool import Pool
+from wfe.providers.postgres.reads import Reads
+from wfe.providers.postgres.store import PostgresStore
+
+__all__ = ["PostgresProvider"]
+
+
+class PostgresProvider:
+    """Serves every port from one PostgreSQL database (14 or newer), shared by any number of hosts.
+
+    Args:
+        url: `postgresql://user:password@host:port/database`. Options after `?`: `schema` (holds all tables; default
+            `wfe`, made when it is not there), `pool_size` (default 4), `statement_cache_size` (0 behind a pooler that
+            cannot keep prepared statements), `unavailable_after` (seconds, default 30: how long a call tries to reach the
+            server). Others go to the client, such as `sslmode`.
+        durability: `"power"`: what is acknowledged survives whatever the server survives, as its own settings say.
+            `"process"`: commits do not wait for the server's disk (`synchronous_commit=off`); a crash of this process loses
+            nothing, one of the server up to about half a second of what was acknowledged, never a part of a commit.
+
+    Raises:
+        ConfigurationError: The URL or an option is not possible. (That asyncpg is missing shows when the store is opened.)
+    """
+
+    def __init__(self, url: str, *, durability: Literal["power", "process"] = "power") -> None:
+        if durability not in ("power", "process"):
+            raise ConfigurationError(f'durability={durability!r} is not possible; expected "power" or "process".')
+        place = Place.of(url)
+        pool = Pool(place)
+        self.url = place.url
+        self.lifecycle = PostgresLifecycle(Reads(pool))
+        self.store = PostgresStore(pool, self.lifecycle, durable=durability == "power")
+        self.lease = PostgresLease(pool)
+        self.hints = PostgresHints(place)
