@@ -122,7 +122,7 @@ def main() -> None:
         run = worker.Worker._run  # noqa: SLF001
 
         def profiled(self: worker.Worker) -> None:
-            if "writer" in self._name:  # noqa: SLF001
+            if "writer" in self._name:
                 profile.runcall(run, self)
             else:
                 run(self)

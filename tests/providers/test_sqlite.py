@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from wfe.model.errors import ProviderUnavailable
 from wfe.providers.sqlite import SQLiteProvider
 from wfe.testing import TestClock, lifecycle_suite, lock_suite, persistence_suite, queue_suite
 
@@ -52,5 +56,24 @@ async def advance(provider: Provider, duration: timedelta) -> None:
     _clocks[provider.url].advance(duration)
 
 
-TestPersistence = persistence_suite(in_file, twin=second_process, advance=advance)
+async def disconnect(provider: Provider) -> None:
+    """Let both connections meet an error of the disk; the store then opens new ones."""
+    assert isinstance(provider, SQLiteProvider)
+    for run in (provider.store.write, provider.store.read):
+        with pytest.raises(ProviderUnavailable):
+            await run(fail_to_read)
+
+
+def fail_to_read(_: sqlite3.Connection) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+    raise error
+
+
+TestPersistence = persistence_suite(in_file, twin=second_process, advance=advance, disconnect=disconnect)
 TestPersistenceInMemory = persistence_suite(in_memory, advance=advance)
+TestLock = lock_suite(in_file, twin=second_process, advance=advance, disconnect=disconnect)
+TestLockInMemory = lock_suite(in_memory, advance=advance)
+TestQueue = queue_suite(in_file, twin=second_process, disconnect=disconnect)
+TestLifecycle = lifecycle_suite(in_file, twin=second_process, disconnect=disconnect)
+TestLifecycleInMemory = lifecycle_suite(in_memory)

@@ -1,5 +1,7 @@
 """What users write: accepted by mypy --strict and by pyright."""
 
+# ruff: noqa: ARG005 - the shape of a lambda matters here, not what it does
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -96,6 +98,7 @@ definition = (
     .if_do(lambda data: data.amount > 100, lambda b: b.then(pay).if_do(lambda data: data.receipt is None, note))
     .if_do(all_of(ref("amount") > 1, ref("receipt").is_null()), returns, else_do=lambda b: b.end_workflow())
     .while_do(lambda data: data.amount < 0, block(lambda b: b.then(pay)))
+    .while_do(ref("amount") < 0, block(returns))
     .parallel(lambda b: b.then(pay), Validate, pay, note, refund, returns, "billing.notify", fail_fast=True)
     .for_each(lambda data: data.lines, lambda b: b.then(charge).input("amount", lambda data, context: context.item))
     .for_each("lines", pay, parallel=False)
@@ -130,7 +133,13 @@ class Rows(TypedDict):
     names: list[str]
 
 
-plain = WorkflowBuilder().start_with(Plain).when(lambda data: data["x"] > 1).then(lambda context: {"a": context.item}).build("plain")
+plain = (
+    WorkflowBuilder()
+    .start_with(Plain)
+    .when(lambda data: data["x"] > 1)
+    .then(lambda context: {"a": context.item})
+    .build("plain")
+)
 assert_type(plain, WorkflowDefinition[dict[str, Any]])
 rows = WorkflowBuilder(Rows).for_each(lambda data: data["names"], lambda b: b.then("named")).build("rows")
 assert_type(rows, WorkflowDefinition[Rows])

@@ -20,7 +20,16 @@ _MARK = re.compile(r"# error: \w")
 @cache
 def mypy_errors() -> dict[str, set[int]]:
     """Give file name → lines with errors, by one strict run over all files."""
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--no-pretty", "--config-file", "pyproject.toml"]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--no-error-summary",
+        "--no-pretty",
+        "--config-file",
+        "pyproject.toml",
+    ]
     result = subprocess.run([*command, *map(str, GOOD + BAD)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode in {0, 1}, result.stdout + result.stderr
     found: dict[str, set[int]] = {}
@@ -53,7 +62,6 @@ def marked_lines(path: Path) -> set[int]:
     return {number for number, line in enumerate(lines, 1) if _MARK.search(line)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("errors", CHECKERS)
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
 def test_what_users_write_is_accepted(path: Path, errors: Callable[[], dict[str, set[int]]]) -> None:
@@ -61,11 +69,10 @@ def test_what_users_write_is_accepted(path: Path, errors: Callable[[], dict[str,
     assert errors().get(path.name, set()) == set()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("errors", CHECKERS)
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
 def test_planted_mistakes_are_found(path: Path, errors: Callable[[], dict[str, set[int]]]) -> None:
-    """Both checkers refuse exactly the marked lines: they follow the data's class into bodies, blocks and conditions."""
+    """Both checkers refuse exactly the marked lines: they follow the data into bodies, blocks and conditions."""
     assert errors().get(path.name, set()) == marked_lines(path)
 
 

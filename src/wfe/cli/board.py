@@ -68,6 +68,8 @@ class StepView:
     note: str = ""
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
     """The last lines that its present or last attempt wrote, made safe for a terminal."""
+    is_tail_old: bool = False
+    """Whether `tail` belongs to an attempt that has ended; the next line begins anew."""
     running: set[str] = field(default_factory=set)
     """Pointers of it that are open."""
 
@@ -111,6 +113,7 @@ class Board:
         """Take a line that a step wrote."""
         view = self.steps.get(step_id)
         if view is not None and not text.startswith(_PROTOCOL):
+            _begin_tail(view)
             view.tail.append(safe_line(text))
 
     def running(self) -> Iterator[StepView]:
@@ -136,20 +139,29 @@ def _apply(view: StepView, event: LifecycleEvent) -> None:
         view.running.add(pointer)
         view.mark, view.started, view.duration = Mark.RUNNING, event.time, None
         view.attempt, view.note = event.attempt or 1, ""
-        view.tail.clear()
+        _begin_tail(view)
     elif event.kind in _PAUSES:
         _open(view, event.time)
         view.mark = Mark.PAUSED
         view.note = _pause_note(event)
+        view.is_tail_old = True
     elif event.kind in _ENDS:
         view.running.discard(pointer)
         view.runs += 1
+        view.is_tail_old = True
         view.duration = event.duration
         if view.duration is None and view.started is not None:
             view.duration = event.time - view.started
         view.attempt = max(view.attempt, event.attempt or 1)
         view.note = first_line(event.error or event.detail or "")
         view.mark = Mark.RUNNING if view.running else _ENDS[event.kind]
+
+
+def _begin_tail(view: StepView) -> None:
+    # A line may come before the announcement of the attempt that wrote it: whichever is first begins anew.
+    if view.is_tail_old:
+        view.tail.clear()
+        view.is_tail_old = False
 
 
 def _open(view: StepView, now: datetime) -> None:

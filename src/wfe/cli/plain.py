@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from wfe.cli.board import Board, Mark, duration_text, first_line
@@ -91,7 +91,3 @@ def ending(outcome: Outcome, *, with_lines: bool = True) -> list[str]:
 def _rounded(duration: timedelta) -> timedelta:
     return timedelta(seconds=round(duration.total_seconds(), 2))
 
-
-def local_time(moment: datetime) -> str:
-    """Give a time as the people at this machine read it."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")

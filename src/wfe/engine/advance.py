@@ -104,6 +104,8 @@ def _take(draft: Draft, message: Message) -> None:
 
 def _start(draft: Draft) -> None:
     assert draft.definition is not None
+    if draft.next_pointer > 1 or draft.head.start_at > draft.now:
+        return  # it has begun, or is to begin later
     draft.note(LifecycleKind.WORKFLOW_STARTED)
     steps = draft.definition.root.steps
     if not steps:

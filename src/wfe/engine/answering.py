@@ -8,7 +8,8 @@ import msgspec
 
 from wfe.engine import flow, structures
 from wfe.engine.asking import AskFailed
-from wfe.engine.failing import fail
+from wfe.engine.failing import OUTCOME, fail, fail_by
+from wfe.engine.timers import wake_time
 from wfe.engine.transition import Draft
 from wfe.model.errors import DataError
 from wfe.model.message import Answered, BodyStopped, Failed
@@ -44,20 +45,30 @@ def answered(draft: Draft, message: Answered) -> None:
     pointer = _current(draft, message.pointer, message.attempt)
     if pointer is None:
         return
+    before = draft.merged() if message.patch or message.output or message.values else None
     try:
         _merge(draft, pointer, message)
-    except DataError as error:
-        fail(draft, pointer, ErrorRecord(error.code, str(error), type="wfe.model.errors.DataError"), retryable=False)
+        if draft.stopping is None:
+            _act(draft, pointer, message)
+    except (AskFailed, DataError) as failure:
+        if before is not None:
+            draft.unmerge(before)
+        _fail(draft, pointer, failure)
         return
     if draft.stopping is not None:
         # The result is recorded, but nothing follows it: the instance is being cancelled.
         draft.note(LifecycleKind.STEP_SUCCEEDED, pointer, duration=max(0, draft.now - pointer.started))
         draft.remove(pointer)
-        return
-    try:
-        _act(draft, pointer, message)
-    except AskFailed as failure:
-        fail(draft, pointer, failure.error, retryable=failure.retryable, classes=failure.classes)
+
+
+def _fail(draft: Draft, pointer: Pointer, failure: AskFailed | DataError) -> None:
+    if draft.stopping is not None:
+        draft.note(LifecycleKind.STEP_CANCELLED, pointer)
+        draft.remove(pointer)
+    elif isinstance(failure, AskFailed):
+        flow.fail_asking(draft, pointer, failure)
+    else:
+        fail_by(draft, pointer, failure)
 
 
 def _current(draft: Draft, number: int, attempt: int) -> Pointer | None:
@@ -86,20 +97,19 @@ def _act(draft: Draft, pointer: Pointer, message: Answered) -> None:
         case Sleep():
             _sleep(draft, pointer, draft.now + microseconds(result.duration), message.persisted)
         case SleepUntil():
-            _sleep(draft, pointer, from_datetime(result.when), message.persisted)
+            _sleep(draft, pointer, _moment_of(result), message.persisted)
         case Persist():
             _poll(draft, pointer, result, message.persisted)
         case Branch():
             _branch(draft, _replace(pointer, persisted=message.persisted, event=b"", polls=0), result, message.items)
         case WaitForEvent():
             limit = None if result.timeout is None else microseconds(result.timeout)
+            pointer = _replace(pointer, polls=0)
             structures.subscribe(draft, pointer, result.name, result.key, result.as_of, limit, message.persisted)
         case Skip():
-            flow.skip(draft, pointer, draft.step_of(pointer), reason=result.reason or "")
+            flow.skip(draft, pointer, reason=result.reason or "")
         case End():
-            draft.note(LifecycleKind.STEP_SUCCEEDED, pointer, duration=max(0, draft.now - pointer.started))
-            draft.remove(pointer)
-            flow.finish(draft, WorkflowStatus.COMPLETE)
+            flow.end_now(draft, pointer)
         case Failure():
             # The runner turns it into `Failed`, which carries the record; here it would have no words.
             fail(draft, pointer, ErrorRecord("step_failed", str(result.error)), retryable=result.retryable)
@@ -114,20 +124,26 @@ def _outcome(draft: Draft, pointer: Pointer, value: object) -> None:
     if block is None or not block.steps:
         flow.complete(draft, pointer)
         return
-    container = _replace(pointer, phase="outcome", block=chosen or 0, open=1)
+    container = _replace(pointer, phase=OUTCOME, block=chosen or 0, open=1)
     draft.put(container)
     flow.open_block(draft, container, block, -1, 0)
 
 
+def _moment_of(result: SleepUntil) -> Moment:
+    if result.when.tzinfo is None:
+        raise flow.unusable(f"sleep_until needs an aware datetime, got {result.when!r}; add a time zone.")
+    return from_datetime(result.when)
+
+
 def _sleep(draft: Draft, pointer: Pointer, until: Moment, persisted: bytes) -> None:
-    draft.put(pointer.slept(until, persisted))
+    draft.put(pointer.slept(wake_time(until), persisted))
     draft.note(LifecycleKind.STEP_SLEEPING, pointer)
 
 
 def _poll(draft: Draft, pointer: Pointer, result: Persist, persisted: bytes) -> None:
     first = _FIRST_POLL if result.poll is None else max(1, microseconds(result.poll))
     pause = min(first << min(pointer.polls, 16), max(_LONGEST_POLL, first))
-    draft.put(pointer.slept(draft.now + pause, persisted, polls=pointer.polls + 1))
+    draft.put(pointer.slept(wake_time(draft.now + pause), persisted, polls=pointer.polls + 1))
     draft.note(LifecycleKind.STEP_SLEEPING, pointer)
 
 
@@ -151,9 +167,12 @@ def attempt_failed(draft: Draft, message: Failed) -> None:
 
 
 def body_stopped(draft: Draft, message: BodyStopped) -> None:
-    """A body that was asked to stop has stopped."""
+    """A body has stopped without an answer: it was asked to, or it cannot run because the instance is suspended."""
     pointer = draft.find(message.pointer)
-    if pointer is None or not pointer.runs_body or draft.stopping is None:
+    if pointer is None or not pointer.runs_body:
         return
-    draft.note(LifecycleKind.STEP_CANCELLED, pointer)
-    draft.remove(pointer)
+    if draft.stopping is not None:
+        draft.note(LifecycleKind.STEP_CANCELLED, pointer)
+        draft.remove(pointer)
+    elif draft.status is WorkflowStatus.SUSPENDED:
+        draft.put(pointer.held())

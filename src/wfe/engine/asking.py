@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from wfe.model.pointer import ErrorRecord
     from wfe.ports.store import Start
 
-__all__ = ["AskFailed", "Asker", "ChildRequest", "LoopItem", "Question", "evaluate", "field_of"]
+__all__ = ["AskFailed", "Asker", "ChildRequest", "LoopItem", "Question", "classes_of", "evaluate", "field_of"]
+
+_MOMENT_SLOTS = frozenset({"duration", "as_of"})
+"""Slots whose literal may be a point in time, written `{"at": text}`."""
 
 
 class AskFailed(Exception):  # noqa: N818 - not an error of the engine but an answer
@@ -82,13 +85,17 @@ class Asker(Protocol):
         ...
 
 
+_TIMES = frozenset({"duration", "as_of"})
+"""Slots in which a literal `{"at": …}` is a point in time."""
+
+
 def evaluate(value: Value, question: Question, asker: Asker) -> object:
     """Give the value of a slot."""
     if isinstance(value, Code):
         return asker.value(question)
     if isinstance(value, Literal):
         plain = value.value
-        if isinstance(plain, Mapping) and len(plain) == 1 and "at" in plain:
+        if question.slot in _MOMENT_SLOTS and isinstance(plain, Mapping) and "at" in plain:
             return datetime.fromisoformat(str(plain["at"]))
         return plain
     if isinstance(value, ConditionTree):
@@ -109,3 +116,8 @@ def field_of(data: object, path: str) -> object:
             msg = f"the data has no field {path!r} (nothing at {name!r})"
             raise KeyError(msg)
     return data
+
+
+def classes_of(kind: type[BaseException]) -> tuple[str, ...]:
+    """Name an exception class and its bases, most special first, as `Failed.classes` has them."""
+    return tuple(f"{each.__module__}.{each.__qualname__}" for each in kind.__mro__ if each is not object)

@@ -54,6 +54,8 @@ def _resume(draft: Draft) -> None:
             draft.put(_replace(pointer.rearmed(), phase=""))
     go_on(draft)
     time_passed(draft)
+    if draft.next_pointer > 1:  # it had begun
+        flow.end_if_done(draft)
 
 
 def _cancel(draft: Draft, reason: str) -> None:
@@ -64,7 +66,7 @@ def _cancel(draft: Draft, reason: str) -> None:
     draft.reason = reason
     draft.todo.clear()
     for pointer in draft.live():
-        if pointer.status is PointerStatus.WAITING_FOR_EVENT:
+        if pointer.status is PointerStatus.WAITING_FOR_EVENT and not pointer.child:
             draft.unsubscribe.append(Unsubscribe(pointer.id, pointer.waits))
         if pointer.runs_body and pointer.id in draft.state.running:
             draft.stop.append(pointer.id)
@@ -82,5 +84,3 @@ def stopped_if_idle(draft: Draft) -> None:
         return
     draft.open = 0
     flow.finish(draft, draft.stopping)
-
-

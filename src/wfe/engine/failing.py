@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, assert_never
 import msgspec
 
 from wfe.engine import flow
+from wfe.engine.asking import classes_of
+from wfe.engine.timers import wake_time
 from wfe.engine.transition import Draft
+from wfe.model.definition import NO_POLICIES, StepKind
+from wfe.model.errors import DataError
 from wfe.model.moment import microseconds
 from wfe.model.pointer import ROOT_SCOPE, ErrorRecord, Pointer
 from wfe.model.policies import (
@@ -26,12 +30,15 @@ from wfe.model.status import LifecycleKind, PointerStatus, WorkflowStatus
 
 if TYPE_CHECKING:
     from wfe.model.definition import Policies, Step
+    from wfe.model.errors import WfeError
 
-__all__ = ["HELD", "fail", "fail_container"]
+__all__ = ["HELD", "OUTCOME", "fail", "fail_by", "fail_container"]
 
 _replace = msgspec.structs.replace
 _FAIL = Fail()
 
+OUTCOME = "outcome"
+"""Phase of a body's pointer while the block that its outcome chose is run."""
 HELD = "held"
 """Phase of a failed pointer whose scope does not know of the failure: resuming re-arms it."""
 
@@ -44,10 +51,21 @@ def fail(
         error, step=pointer.step, pointer=pointer.id, attempt=pointer.attempt, time=draft.now
     )
     draft.errors.append(record)
-    own = draft.definition.policies_of(pointer.step) if draft.definition is not None else None
-    assert draft.definition is not None
-    assert own is not None
-    _apply(draft, pointer, record, _rules(own, draft.definition.default_policies), retryable=retryable, classes=classes)
+    definition = draft.definition
+    assert definition is not None
+    place = definition.places[pointer.step]
+    if place.step.kind is not StepKind.BODY:
+        # What it waited for is over. A body keeps the event that woke it: its next attempt is for the same event.
+        pointer = _replace(pointer, event=b"", child="")
+    rules = _rules(definition.policies_of(pointer.step), definition.default_policies)
+    _apply(draft, pointer, record, rules, retryable=retryable, classes=classes)
+
+
+def fail_by(draft: Draft, pointer: Pointer, error: WfeError) -> None:
+    """An attempt failed by an error of the engine's own. A value that cannot be stored is no better the next time."""
+    classes = classes_of(type(error))
+    record = ErrorRecord(error.code, str(error), type=classes[0])
+    fail(draft, pointer, record, retryable=not isinstance(error, DataError), classes=classes)
 
 
 def fail_container(draft: Draft, container: Pointer) -> None:
@@ -56,32 +74,28 @@ def fail_container(draft: Draft, container: Pointer) -> None:
     first = draft.find(container.first_failed)
     error = first.error if first is not None and first.error is not None else ErrorRecord("step_failed", "A branch failed.")
     own = draft.definition.policies_of(container.step)
-    if container.phase == "outcome":
+    if container.phase == OUTCOME:
+        # The body has done its work; what failed is where its outcome led. Doing the work again is no answer to that.
         _give_up(draft, container, error)
         return
-    attempts: RetryPolicy | Retry | None = own.retry if own.retry is not None else None
-    rule = own.error or _FAIL
-    if isinstance(rule, Retry):
-        attempts, rule = rule, rule.then
-    if _retries(container, attempts, retryable=True, classes=()) or not isinstance(rule, Fail):
+    rules = _rules(own, NO_POLICIES)
+    if _retries(container, rules[0], retryable=True, classes=()) or not isinstance(rules[1], Fail):
         flow.drop_branches(draft, container.id, keep_failed=False)
         container = _replace(container, open=0, spawned=0, failed=0, first_failed=0, total=0)
-    _apply(draft, container, error, (attempts, rule), retryable=True, classes=())
+    _apply(draft, container, error, rules, retryable=True, classes=())
 
 
 def _rules(own: Policies, default: Policies) -> tuple[RetryPolicy | Retry | None, ErrorBehavior]:
     """Find who decides on further attempts, and what happens when they are used up: step, then workflow, then Fail."""
+    rule = own.error if own.error is not None else default.error
     attempts: RetryPolicy | Retry | None = own.retry
-    rule: ErrorBehavior | None = own.error
-    if attempts is None and isinstance(rule, Retry):
-        attempts, rule = rule, rule.then
-    if attempts is None and own.error is None:
+    if attempts is None and isinstance(own.error, Retry):
+        attempts = own.error
+    if attempts is None:
         attempts = default.retry
-        if attempts is None and isinstance(default.error, Retry):
-            attempts = default.error
-    if rule is None:
-        rule = default.error.then if isinstance(default.error, Retry) else default.error
-    return attempts, rule or _FAIL
+    if attempts is None and isinstance(rule, Retry):
+        attempts = rule
+    return attempts, (rule.then if isinstance(rule, Retry) else rule) or _FAIL
 
 
 def _apply(
@@ -96,23 +110,18 @@ def _apply(
     attempts, rule = rules
     if attempts is not None and _retries(pointer, attempts, retryable=retryable, classes=classes):
         pause = microseconds(attempts.delay(pointer.budget + 1, draft.random()))
-        draft.put(pointer.retrying(error, draft.now + max(pause, 0)))
+        draft.put(pointer.retrying(error, wake_time(draft.now + pause)))
         draft.note(LifecycleKind.STEP_RETRYING, pointer, error=error)
         if pause <= 0:
-            draft.todo.append(lambda: _try_again(draft, pointer.id))
+            draft.todo.append((pointer.scope, lambda: _try_again(draft, pointer.id)))
         return
     match rule:
         case Fail():
             _give_up(draft, pointer, error)
         case Continue():
-            flow.skip(draft, pointer, draft.step_of(pointer), error=error)
+            flow.skip(draft, pointer, error=error)
         case Suspend() | CompensateThenSuspend():
-            draft.put(_replace(pointer.gave_up(error), phase=HELD))
-            draft.note(LifecycleKind.STEP_FAILED, pointer, error=error)
-            if not draft.halted:
-                draft.status = WorkflowStatus.SUSPENDED
-                draft.reason = f"step {pointer.step!r} failed: {error.message}"
-                draft.note(LifecycleKind.WORKFLOW_SUSPENDED, error=error)
+            _hold(draft, pointer, error)
         case Terminate():
             draft.note(LifecycleKind.STEP_FAILED, pointer, error=error)
             draft.put(pointer.gave_up(error))
@@ -125,6 +134,16 @@ def _apply(
             _give_up(draft, pointer, error)
         case _:
             assert_never(rule)
+
+
+def _hold(draft: Draft, pointer: Pointer, error: ErrorRecord) -> None:
+    """Suspend the instance with this failure; resuming tries the step again."""
+    draft.put(_replace(pointer.gave_up(error), phase=HELD))
+    draft.note(LifecycleKind.STEP_FAILED, pointer, error=error)
+    if not draft.halted:
+        draft.status = WorkflowStatus.SUSPENDED
+        draft.reason = f"step {pointer.step!r} failed: {error.message}"
+        draft.note(LifecycleKind.WORKFLOW_SUSPENDED, error=error)
 
 
 def _retries(
@@ -178,7 +197,7 @@ def _give_up(draft: Draft, pointer: Pointer, error: ErrorRecord) -> None:
         draft.put(container)
         if _is_fail_fast(draft.step_of(container)):
             _cut_short(draft, container)
-    draft.todo.append(lambda: flow.join(draft, scope, slot))
+    draft.todo.append((scope, lambda: flow.join(draft, scope, slot)))
 
 
 def _is_fail_fast(step: Step) -> bool:
@@ -188,4 +207,4 @@ def _is_fail_fast(step: Step) -> bool:
 def _cut_short(draft: Draft, container: Pointer) -> None:
     """Cancel the other branches of a scope; the branch that failed is the only one left to arrive."""
     flow.drop_branches(draft, container.id, keep_failed=True)
-    draft.put(_replace(container, open=1, spawned=container.total))
+    draft.put(_replace(container, status=PointerStatus.RUNNING, open=1, spawned=container.total))

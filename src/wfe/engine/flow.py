@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from wfe.engine import failing, structures  # in a cycle: looked up when called
-from wfe.engine.asking import AskFailed, Question, evaluate
+from wfe.engine.asking import AskFailed, Question, classes_of, evaluate
 from wfe.engine.inbox import pack
 from wfe.engine.transition import Draft
 from wfe.model.document import Patch, encode_typed
 from wfe.model.definition import StepKind
 from wfe.model.errors import DataError
-from wfe.model.message import ChildEnded
+from wfe.model.message import ChildEnded, Control, ControlVerb
 from wfe.model.pointer import ROOT_SCOPE, ErrorRecord, Pointer
 from wfe.model.status import LifecycleKind, PointerStatus, WorkflowStatus
 from wfe.ports.store import InboxInsert, Unsubscribe
 
 if TYPE_CHECKING:
-    from wfe.model.definition import Block, Step
+    from wfe.model.definition import Block, Place, Step
+    from wfe.model.moment import Moment
 
 __all__ = [
+    "ENDING",
+    "ENTERING",
     "arrive",
     "ask",
+    "ask_whether",
     "begin",
+    "cancel_child",
     "complete",
     "drop_branches",
+    "end_if_done",
+    "end_now",
     "enter",
     "fail_asking",
     "finish",
@@ -36,16 +44,22 @@ __all__ = [
     "settle",
     "skip",
     "store_output",
+    "unusable",
 ]
 
 _replace = msgspec.structs.replace
+
+ENTERING = "enter"
+"""Phase of a pointer that has reached its step without entering it: `when` is still to be asked."""
+ENDING = "end"
+"""Phase of a pointer whose step has ended the workflow while that was suspended."""
 
 
 def settle(draft: Draft) -> None:
     """Do what is left to do. Rules push further moves instead of calling them, so depth never grows with the plan."""
     todo = draft.todo
     while todo:
-        todo.pop()()
+        todo.pop()[1]()
 
 
 def ask(draft: Draft, step: Step, slot: str, scope: int, index: int, extra: bytes = b"") -> object:
@@ -62,7 +76,30 @@ def ask(draft: Draft, step: Step, slot: str, scope: int, index: int, extra: byte
     except Exception as error:
         text = error.args[0] if isinstance(error, KeyError) and error.args else error
         message = f"The {slot.replace('_', ' ')} of step {step.id!r} has no value: {text}"
-        raise AskFailed(ErrorRecord("data_error", message, type=type(error).__qualname__)) from error
+        raise unusable(message, error) from error
+
+
+def ask_whether(draft: Draft, step: Step, slot: str, scope: int, index: int) -> bool:
+    """Give the truth of a condition.
+
+    Raises:
+        AskFailed: User code raised, or its answer is neither true nor false.
+    """
+    value = ask(draft, step, slot, scope, index)
+    if value is True or value is False:
+        return value
+    try:
+        return bool(value)
+    except Exception as error:
+        message = f"The {slot.replace('_', ' ')} of step {step.id!r} gave a {type(value).__qualname__}: {error}"
+        raise unusable(message, error) from error
+
+
+def unusable(message: str, error: Exception | None = None) -> AskFailed:
+    """Make the failure of a question whose answer cannot be used. Asking again may help only where code raised."""
+    kind = DataError if error is None else type(error)
+    classes = classes_of(kind)
+    return AskFailed(ErrorRecord("data_error", message, type=classes[0]), retryable=error is not None, classes=classes)
 
 
 def enter(draft: Draft, step_id: str, scope: int, index: int, slot: int, again: Pointer | None = None) -> None:
@@ -73,29 +110,20 @@ def enter(draft: Draft, step_id: str, scope: int, index: int, slot: int, again: 
             return  # the scope was cut short by a branch that failed in this very transition
     draft.budget -= 1
     if draft.halted or draft.budget < 0:
-        pointer = draft.new_pointer(step_id, scope, index, slot) if again is None else again
-        draft.put(_replace(pointer, status=PointerStatus.PENDING, wake=0, phase="enter"))
-        draft.again = draft.again or not draft.halted
+        _put_off(draft, draft.new_pointer(step_id, scope, index, slot) if again is None else again)
         return
     step = draft.places[step_id].step
-    if "when" in step.values:
+    # Evaluated once: not for a further attempt.
+    if "when" in step.values and (again is None or again.phase == ENTERING):
         try:
-            wanted = ask(draft, step, "when", scope, index)
+            wanted = ask_whether(draft, step, "when", scope, index)
         except AskFailed as failure:
             _fail_entering(draft, step_id, scope, index, slot, again, failure)
             return
         if not wanted:
-            pointer = draft.new_pointer(step_id, scope, index, slot) if again is None else again
-            skip(draft, pointer, step)
+            skip(draft, draft.new_pointer(step_id, scope, index, slot) if again is None else again, jump=False)
             return
-    pointer = (
-        draft.new_pointer(step_id, scope, index, slot)
-        if again is None
-        else _replace(
-            again, status=PointerStatus.RUNNING, wake=0, started=draft.now, phase="", open=0, spawned=0, failed=0,
-            first_failed=0, total=0,
-        )  # fmt: skip
-    )
+    pointer = draft.new_pointer(step_id, scope, index, slot) if again is None else _afresh(again, draft.now)
     if step.kind is StepKind.BODY:
         begin(draft, pointer)
         return
@@ -105,11 +133,25 @@ def enter(draft: Draft, step_id: str, scope: int, index: int, slot: int, again: 
         fail_asking(draft, pointer, failure)
 
 
+def _put_off(draft: Draft, pointer: Pointer) -> None:
+    draft.put(_replace(pointer, status=PointerStatus.PENDING, wake=0, phase=ENTERING))
+    draft.again = draft.again or not draft.halted
+
+
+def _afresh(pointer: Pointer, now: Moment) -> Pointer:
+    return _replace(
+        pointer, status=PointerStatus.RUNNING, wake=0, started=now, phase="", open=0, spawned=0, failed=0, first_failed=0,
+        total=0, event=b"", child="", error=None,
+    )  # fmt: skip
+
+
 def _fail_entering(
     draft: Draft, step_id: str, scope: int, index: int, slot: int, again: Pointer | None, failure: AskFailed
 ) -> None:
     pointer = draft.new_pointer(step_id, scope, index, slot) if again is None else again
-    fail_asking(draft, _replace(pointer, status=PointerStatus.RUNNING, wake=0, started=draft.now), failure)
+    # Its `when` has no value yet, so a further attempt asks for it again.
+    pointer = _replace(pointer, status=PointerStatus.RUNNING, wake=0, started=draft.now, phase=ENTERING)
+    fail_asking(draft, pointer, failure)
 
 
 def fail_asking(draft: Draft, pointer: Pointer, failure: AskFailed) -> None:
@@ -136,31 +178,42 @@ def complete(draft: Draft, pointer: Pointer) -> None:
     _follow(draft, pointer)
 
 
-def skip(draft: Draft, pointer: Pointer, step: Step, *, error: ErrorRecord | None = None, reason: str = "") -> None:
-    """A step is passed over; its branch goes on with what follows."""
-    del step
+def skip(
+    draft: Draft, pointer: Pointer, *, error: ErrorRecord | None = None, reason: str = "", jump: bool = True
+) -> None:
+    """A step is passed over; its branch goes on with what follows. `jump` is False for one whose `go_to` is passed over too."""
     draft.note(LifecycleKind.STEP_SKIPPED, pointer, error=error, detail=reason)
     draft.remove(pointer)
-    _follow(draft, pointer)
+    _follow(draft, pointer, jump=jump)
 
 
-def _follow(draft: Draft, pointer: Pointer) -> None:
+def _follow(draft: Draft, pointer: Pointer, *, jump: bool = True) -> None:
     """Go to the next step of the block, to the target of a `go_to`, or to the end of the branch."""
     place = draft.places[pointer.step]
-    target = place.step.go_to or place.next
+    target = place.step.go_to if jump else ""
     scope, index, slot = pointer.scope, pointer.index, pointer.slot
-    if not target:
-        draft.todo.append(lambda: join(draft, scope, slot))
-        return
-    if place.step.go_to:
-        goal = draft.places[target]
-        while (goal.container, goal.block) != (place.container, place.block) and scope != ROOT_SCOPE:
-            container = draft.find(scope)
-            if container is None:
-                break
-            draft.remove(container)
-            place, scope, index, slot = draft.places[container.step], container.scope, container.index, container.slot
-    draft.todo.append(lambda: enter(draft, target, scope, index, slot))
+    if target:
+        scope, index, slot = _leave_blocks(draft, place, target, scope, index, slot)
+    else:
+        target = place.next
+    if target:
+        draft.todo.append((scope, lambda: enter(draft, target, scope, index, slot)))
+    else:
+        draft.todo.append((scope, lambda: join(draft, scope, slot)))
+
+
+def _leave_blocks(
+    draft: Draft, place: Place, target: str, scope: int, index: int, slot: int
+) -> tuple[int, int, int]:
+    """Leave the blocks between a step and the target of its `go_to`: scope, index and slot of the branch out there."""
+    goal = draft.places[target]
+    while (goal.container, goal.block) != (place.container, place.block) and scope != ROOT_SCOPE:
+        container = draft.find(scope)
+        if container is None:
+            break
+        draft.remove(container)
+        place, scope, index, slot = draft.places[container.step], container.scope, container.index, container.slot
+    return scope, index, slot
 
 
 def open_block(draft: Draft, container: Pointer, block: Block, index: int, slot: int) -> None:
@@ -168,9 +221,9 @@ def open_block(draft: Draft, container: Pointer, block: Block, index: int, slot:
     scope = container.id
     if block.steps:
         first = block.steps[0].id
-        draft.todo.append(lambda: enter(draft, first, scope, index, slot))
+        draft.todo.append((scope, lambda: enter(draft, first, scope, index, slot)))
     else:
-        draft.todo.append(lambda: join(draft, scope, slot))
+        draft.todo.append((scope, lambda: join(draft, scope, slot)))
 
 
 def join(draft: Draft, scope: int, slot: int) -> None:
@@ -179,8 +232,7 @@ def join(draft: Draft, scope: int, slot: int) -> None:
         return
     if scope == ROOT_SCOPE:
         draft.open -= 1
-        if draft.open <= 0 and draft.stopping is None:
-            finish(draft, WorkflowStatus.FAILED if draft.failed else WorkflowStatus.COMPLETE)
+        end_if_done(draft)
         return
     container = draft.find(scope)
     if container is None:
@@ -190,6 +242,12 @@ def join(draft: Draft, scope: int, slot: int) -> None:
     if draft.stopping is not None:
         return
     arrive(draft, container, slot)
+
+
+def end_if_done(draft: Draft) -> None:
+    """End the instance when nothing of it is open. A suspended one is held: it ends when it is resumed."""
+    if draft.open <= 0 and draft.stopping is None and draft.status is WorkflowStatus.RUNNABLE and not draft.ended:
+        finish(draft, WorkflowStatus.FAILED if draft.failed else WorkflowStatus.COMPLETE)
 
 
 def arrive(draft: Draft, container: Pointer, slot: int) -> None:
@@ -217,7 +275,7 @@ def finish(draft: Draft, status: WorkflowStatus, *, error: ErrorRecord | None = 
         draft.error = error
     for pointer in draft.live():
         if pointer.status is not PointerStatus.FAILED:
-            _drop(draft, pointer, announce=status is not WorkflowStatus.COMPLETE and pointer.open == 0)
+            _drop(draft, pointer)
     draft.cancel_children = True
     failure = draft.error if status in {WorkflowStatus.FAILED, WorkflowStatus.TERMINATED} else None
     draft.note(
@@ -238,24 +296,69 @@ _ENDINGS = {
 }
 
 
+def end_now(draft: Draft, pointer: Pointer) -> None:
+    """A step ends the instance, which completes; a suspended one is held until it is resumed."""
+    if draft.halted:
+        draft.put(_replace(pointer, status=PointerStatus.PENDING, wake=0, phase=ENDING))
+        return
+    draft.note(LifecycleKind.STEP_SUCCEEDED, pointer, duration=max(0, draft.now - pointer.started))
+    draft.remove(pointer)
+    finish(draft, WorkflowStatus.COMPLETE)
+
+
 def drop_branches(draft: Draft, scope: int, *, keep_failed: bool) -> None:
-    """Cancel everything inside a scope. Costs as much as the instance has pointers."""
+    """Cancel everything inside a scope. Costs as much as the instance has pointers.
+
+    With `keep_failed`, what has failed inside stays to be seen, and so do the containers around it, as failed.
+    """
     inside = {scope}
-    for pointer in sorted(draft.live(), key=lambda each: each.id):  # containers have lower ids than what is in them
+    branches: list[Pointer] = []
+    for pointer in draft.live():  # containers have lower ids than what is in them
         if pointer.scope in inside:
             inside.add(pointer.id)
-            if not (keep_failed and pointer.status is PointerStatus.FAILED):
-                _drop(draft, pointer, announce=pointer.open == 0 and pointer.status is not PointerStatus.FAILED)
+            branches.append(pointer)
+    kept = _failures(branches) if keep_failed else {}
+    for pointer in branches:
+        if pointer.id in kept:
+            draft.put(_replace(pointer, status=PointerStatus.FAILED, phase="", wake=0, open=0, error=kept[pointer.id]))
+        else:
+            _drop(draft, pointer)
+    draft.todo[:] = [move for move in draft.todo if move[0] not in inside]
 
 
-def _drop(draft: Draft, pointer: Pointer, *, announce: bool) -> None:
-    if pointer.status is PointerStatus.WAITING_FOR_EVENT:
+def _failures(branches: list[Pointer]) -> dict[int, ErrorRecord | None]:
+    """Give what has failed, and the containers around it, with the error."""
+    found: dict[int, ErrorRecord | None] = {}
+    for pointer in reversed(branches):
+        if pointer.status is PointerStatus.FAILED or pointer.id in found:
+            error = found[pointer.id] = pointer.error or found.get(pointer.id)
+            found[pointer.scope] = error
+    return found
+
+
+def _drop(draft: Draft, pointer: Pointer) -> None:
+    if pointer.child:
+        _cancel_child(draft, pointer)
+    elif pointer.status is PointerStatus.WAITING_FOR_EVENT:
         draft.unsubscribe.append(Unsubscribe(pointer.id, pointer.waits))
     if pointer.runs_body:
         draft.stop.append(pointer.id)
-    if announce:
+    if pointer.open == 0 and pointer.status is not PointerStatus.FAILED:
         draft.note(LifecycleKind.STEP_CANCELLED, pointer)
     draft.remove(pointer)
+
+
+def _cancel_child(draft: Draft, pointer: Pointer) -> None:
+    if draft.ended or pointer.status is not PointerStatus.WAITING_FOR_EVENT:
+        return  # the end of the parent reaches all children at once; one that has ended needs nothing
+    cancel_child(draft, pointer)
+
+
+def cancel_child(draft: Draft, pointer: Pointer) -> None:
+    """The step that waits for a child waits no more: the child is cancelled, unless it was to be left alone."""
+    if draft.step_of(pointer).option("on_parent_end", "cancel") == "cancel":
+        request = Control(ControlVerb.CANCEL, "the step that waited for it has ended")
+        draft.messages.append(InboxInsert(pointer.child, pack(request)))
 
 
 def output_of(draft: Draft, value: object, step: Step) -> Patch:
@@ -264,12 +367,11 @@ def output_of(draft: Draft, value: object, step: Step) -> Patch:
     Raises:
         AskFailed: It is no mapping, or holds something that cannot be stored.
     """
-    if not isinstance(value, dict):
-        record = ErrorRecord("data_error", f"The outputs of step {step.id!r} are a {type(value).__name__}, not a mapping.")
-        raise AskFailed(record, retryable=False)
+    if not isinstance(value, Mapping):
+        raise unusable(f"The outputs of step {step.id!r} are a {type(value).__name__}, not a mapping.")
     try:
         patch = Patch({str(name): encode_typed(item, path=f"$.{name}") for name, item in value.items()})
         draft.asker.check(patch, draft.data)
     except DataError as error:
-        raise AskFailed(ErrorRecord(error.code, str(error)), retryable=False) from error
+        raise unusable(str(error)) from error
     return patch

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from wfe.engine import flow
+from wfe.engine import flow, structures
 from wfe.engine.asking import AskFailed
-from wfe.engine.failing import fail
+from wfe.engine.failing import fail_by
 from wfe.engine.transition import Draft
 from wfe.model.definition import StepKind
-from wfe.model.errors import DataError
+from wfe.model.errors import ChildWorkflowFailed, DataError, EventTimeout, StepTimeout
 from wfe.model.message import ChildEnded, EventMatched
-from wfe.model.pointer import ErrorRecord, Pointer
+from wfe.model.pointer import Pointer
 from wfe.model.status import PointerStatus, WorkflowStatus
 from wfe.ports.store import Unsubscribe
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from wfe.model.definition import Step
 
 __all__ = ["child_ended", "event_matched", "go_on", "time_passed", "wake_up"]
-
-_replace = msgspec.structs.replace
-
 
 def time_passed(draft: Draft) -> None:
     """Let the timers that are due act, in due order, and pointers that were put off go on."""
@@ -44,10 +41,16 @@ def go_on(draft: Draft) -> None:
     """Let every pending pointer go on: after a resume, or when a decision was cut short."""
     if draft.halted:
         return
-    for pointer in sorted(draft.live(), key=lambda each: each.id):
-        if pointer.status is PointerStatus.PENDING:
-            _continue(draft, pointer)
-            flow.settle(draft)
+    put_off = draft.state.pending.union(draft.changed)
+    for number in sorted(put_off):
+        pointer = draft.find(number)
+        if pointer is None or pointer.status is not PointerStatus.PENDING or draft.halted:
+            continue
+        if draft.budget <= 0:
+            draft.again = True
+            return
+        _continue(draft, pointer)
+        flow.settle(draft)
 
 
 def wake_up(draft: Draft, pointer: Pointer) -> None:
@@ -55,27 +58,35 @@ def wake_up(draft: Draft, pointer: Pointer) -> None:
     step = draft.step_of(pointer)
     if step.kind is StepKind.BODY and pointer.phase != "enter":
         flow.begin(draft, pointer)
-    elif step.kind is StepKind.DELAY and pointer.error is None:
+    elif step.kind is StepKind.DELAY and pointer.error is None:  # an error says that it sleeps before a further attempt
         flow.complete(draft, pointer)
     else:
         flow.enter(draft, pointer.step, pointer.scope, pointer.index, pointer.slot, pointer)
 
 
 def _wait_timed_out(draft: Draft, pointer: Pointer) -> None:
+    if pointer.child:
+        flow.cancel_child(draft, pointer)
+        fail_by(draft, pointer, StepTimeout(f"Step {pointer.step!r} waited for child {pointer.child!r} for too long."))
+        return
     draft.unsubscribe.append(Unsubscribe(pointer.id, pointer.waits, required=True))
-    message = f"Step {pointer.step!r} waited for an event that did not come in time."
-    fail(draft, pointer, ErrorRecord("event_timeout", message, type="wfe.model.errors.EventTimeout"),
-         classes=("wfe.model.errors.EventTimeout", "wfe.model.errors.StepFailed", "wfe.model.errors.WfeError"))  # fmt: skip
+    fail_by(draft, pointer, EventTimeout(f"Step {pointer.step!r} waited for an event that did not come in time."))
 
 
 def _continue(draft: Draft, pointer: Pointer) -> None:
     step = draft.step_of(pointer)
-    if pointer.phase == "enter":
-        flow.enter(draft, pointer.step, pointer.scope, pointer.index, pointer.slot, pointer)
-    elif step.kind is StepKind.BODY:
+    if pointer.phase == flow.ENDING:
+        flow.end_now(draft, pointer)
+    elif structures.is_spreading(pointer):
+        structures.spread_on(draft, step, pointer)
+    elif pointer.phase == structures.TURNING:
+        structures.turn(draft, step, pointer, 0)
+    elif step.kind is StepKind.BODY and pointer.phase != flow.ENTERING:
         flow.begin(draft, pointer)
     elif step.kind is StepKind.WAIT_FOR and pointer.event:
         _wait_is_over(draft, step, pointer)
+    elif step.kind is StepKind.SUB_WORKFLOW and pointer.event:
+        _child_is_over(draft, pointer, _decoder.decode(pointer.event))
     else:
         flow.enter(draft, pointer.step, pointer.scope, pointer.index, pointer.slot, pointer)
 
@@ -98,7 +109,7 @@ def _wait_is_over(draft: Draft, step: Step, pointer: Pointer) -> None:
         try:
             flow.store_output(draft, pointer, field, pointer.event)
         except DataError as error:
-            fail(draft, pointer, ErrorRecord(error.code, str(error)), retryable=False)
+            fail_by(draft, pointer, error)
             return
     flow.complete(draft, pointer)
 
@@ -110,12 +121,13 @@ def child_ended(draft: Draft, message: ChildEnded) -> None:
         return
     if draft.halted:
         # Kept as the pointer's event: the step goes on when the instance does.
-        draft.put(_replace(pointer, status=PointerStatus.PENDING, event=_encoder.encode(message)))
+        draft.put(pointer.received(_encoder.encode(message), 0))
         return
     _child_is_over(draft, pointer, message)
 
 
 _encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(ChildEnded)
 
 
 def _child_is_over(draft: Draft, pointer: Pointer, message: ChildEnded) -> None:
@@ -123,8 +135,7 @@ def _child_is_over(draft: Draft, pointer: Pointer, message: ChildEnded) -> None:
     if message.status is not WorkflowStatus.COMPLETE:
         cause = f": {message.error.message}" if message.error is not None else ""
         text = f"Child workflow {message.child_id!r} of step {step.id!r} ended {message.status}{cause}"
-        error = ErrorRecord("child_workflow_failed", text, type="wfe.model.errors.ChildWorkflowFailed")
-        fail(draft, pointer, error, classes=("wfe.model.errors.ChildWorkflowFailed", "wfe.model.errors.StepFailed"))
+        fail_by(draft, pointer, ChildWorkflowFailed(text))
         return
     if "outputs" in step.values:
         try:
@@ -134,6 +145,6 @@ def _child_is_over(draft: Draft, pointer: Pointer, message: ChildEnded) -> None:
             flow.fail_asking(draft, pointer, failure)
             return
         except DataError as error:
-            fail(draft, pointer, ErrorRecord(error.code, str(error)), retryable=False)
+            fail_by(draft, pointer, error)
             return
     flow.complete(draft, pointer)

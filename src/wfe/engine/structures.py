@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from wfe.engine import flow
-from wfe.engine.asking import AskFailed, ChildRequest
+from wfe.engine.asking import ChildRequest
 from wfe.engine.failing import fail_container
+from wfe.engine.timers import wake_time
 from wfe.engine.transition import Draft
 from wfe.model.definition import StepKind
-from wfe.model.document import encode_typed
+from wfe.model.document import encode_typed, encode_value
 from wfe.model.durations import to_timedelta
 from wfe.model.errors import DataError
 from wfe.model.moment import from_datetime, microseconds
-from wfe.model.pointer import ErrorRecord, Pointer
+from wfe.model.pointer import Pointer
 from wfe.model.status import LifecycleKind, PointerStatus, WorkflowStatus
 from wfe.ports.store import Subscribe
 
 if TYPE_CHECKING:
     from wfe.model.definition import Block, Step
 
-__all__ = ["ENTRIES", "arrived", "branch_out", "matching_block", "subscribe"]
+__all__ = [
+    "ENTRIES",
+    "TURNING",
+    "arrived",
+    "branch_out",
+    "is_spreading",
+    "matching_block",
+    "spread_on",
+    "subscribe",
+    "turn",
+]
 
 _replace = msgspec.structs.replace
+
+TURNING = "turn"
+"""Phase of a loop whose condition is still to be read for the next turn."""
+BRANCH = "branch"
+"""Phase of a body's pointer while its children run."""
 
 _MAX_SPREAD = 25_000
 """Branches of one loop that are open at a time, so that an instance stays below its limit of live pointers."""
@@ -34,9 +50,9 @@ _MAX_SPREAD = 25_000
 
 def arrived(draft: Draft, step: Step, container: Pointer, slot: int) -> None:
     """A branch of a container has ended: begin the next one, or end the container when none is open."""
-    kind = StepKind.FOR_EACH if container.phase == "branch" else step.kind
+    kind = StepKind.FOR_EACH if container.phase == BRANCH else step.kind
     if kind is StepKind.WHILE and not container.failed:
-        _turn(draft, step, container, slot)
+        turn(draft, step, container, slot)
     elif kind is StepKind.FOR_EACH and _may_go_on(step, container):
         _spawn(draft, step, container, slot)
     elif container.open == 0:
@@ -53,7 +69,7 @@ def _may_go_on(step: Step, container: Pointer) -> bool:
 def _end(draft: Draft, container: Pointer) -> None:
     if container.failed:
         fail_container(draft, container)
-    elif container.phase == "branch":
+    elif container.phase == BRANCH:
         flow.begin(draft, _replace(container, phase="", spawned=0, total=0, status=PointerStatus.PENDING))
     else:
         flow.complete(draft, container)
@@ -64,7 +80,7 @@ def _sequence(draft: Draft, step: Step, pointer: Pointer) -> None:
 
 
 def _if(draft: Draft, step: Step, pointer: Pointer) -> None:
-    chosen = 0 if flow.ask(draft, step, "condition", pointer.scope, pointer.index) else 1
+    chosen = 0 if flow.ask_whether(draft, step, "condition", pointer.scope, pointer.index) else 1
     _take(draft, step.blocks[chosen] if chosen < len(step.blocks) else None, pointer, chosen)
 
 
@@ -80,9 +96,16 @@ def matching_block(step: Step, value: object) -> int | None:
     for number, block in enumerate(step.blocks):
         if block.is_default:
             default = number
-        elif block.label == value and isinstance(block.label, bool) == isinstance(value, bool):
+        elif isinstance(block.label, bool) == isinstance(value, bool) and _are_equal(block.label, value):
             return number
     return default
+
+
+def _are_equal(label: object, value: object) -> bool:
+    try:
+        return bool(label == value)
+    except Exception as error:
+        raise flow.unusable(f"A {type(value).__qualname__} cannot be compared with {label!r}: {error}", error) from error
 
 
 def _take(draft: Draft, block: Block | None, pointer: Pointer, number: int = 0) -> None:
@@ -96,14 +119,20 @@ def _take(draft: Draft, block: Block | None, pointer: Pointer, number: int = 0) 
 
 
 def _while(draft: Draft, step: Step, pointer: Pointer) -> None:
-    _turn(draft, step, pointer, 0)
+    turn(draft, step, pointer, 0)
 
 
-def _turn(draft: Draft, step: Step, container: Pointer, slot: int) -> None:
-    if not flow.ask(draft, step, "condition", container.scope, container.index):
+def turn(draft: Draft, step: Step, container: Pointer, slot: int) -> None:
+    """Read the condition of a loop, and begin its next turn or end it."""
+    draft.budget -= 1
+    if draft.halted or draft.budget < 0:
+        draft.put(_replace(container, status=PointerStatus.PENDING, phase=TURNING))
+        draft.again = draft.again or not draft.halted
+        return
+    if not flow.ask_whether(draft, step, "condition", container.scope, container.index):
         flow.complete(draft, container)
         return
-    container = _replace(container, open=1, spawned=container.spawned + 1)
+    container = _replace(container, status=PointerStatus.RUNNING, phase="", open=1, spawned=container.spawned + 1)
     draft.put(container)
     flow.open_block(draft, container, step.blocks[0], -1, slot)
 
@@ -112,7 +141,8 @@ def _parallel(draft: Draft, step: Step, pointer: Pointer) -> None:
     if not step.blocks:
         flow.complete(draft, pointer)
         return
-    container = _replace(pointer, open=len(step.blocks), total=len(step.blocks))
+    count = len(step.blocks)
+    container = _replace(pointer, open=count, spawned=count, total=count)
     draft.put(container)
     for block in reversed(step.blocks):
         flow.open_block(draft, container, block, -1, 0)
@@ -120,9 +150,9 @@ def _parallel(draft: Draft, step: Step, pointer: Pointer) -> None:
 
 def _for_each(draft: Draft, step: Step, pointer: Pointer) -> None:
     collection = flow.ask(draft, step, "collection", pointer.scope, pointer.index)
-    if isinstance(collection, str | bytes | dict) or not isinstance(collection, Iterable):
-        message = f"The collection of step {step.id!r} is a {type(collection).__name__}; a list or another iterable is needed."
-        raise AskFailed(ErrorRecord("data_error", message), retryable=False)
+    if isinstance(collection, str | bytes | Mapping) or not isinstance(collection, Iterable):
+        kind = type(collection).__name__
+        raise flow.unusable(f"The collection of step {step.id!r} is a {kind}; a list or another iterable is needed.")
     spread(draft, step, pointer, _encoded_items(step, collection))
 
 
@@ -130,8 +160,9 @@ def _encoded_items(step: Step, collection: Iterable[object]) -> list[bytes]:
     try:
         return [encode_typed(item, path=f"$[{number}]") for number, item in enumerate(collection)]
     except DataError as error:
-        message = f"The collection of step {step.id!r} cannot be stored: {error}"
-        raise AskFailed(ErrorRecord(error.code, message), retryable=False) from error
+        raise flow.unusable(f"The collection of step {step.id!r} cannot be stored: {error}") from error
+    except Exception as error:  # a generator is user code that runs here
+        raise flow.unusable(f"The collection of step {step.id!r} has no items: {error}", error) from error
 
 
 def spread(draft: Draft, step: Step, pointer: Pointer, items: list[bytes]) -> None:
@@ -148,12 +179,12 @@ def spread(draft: Draft, step: Step, pointer: Pointer, items: list[bytes]) -> No
 def branch_out(draft: Draft, pointer: Pointer, items: tuple[bytes, ...], *, parallel: bool) -> None:
     """A body asked for its children to be run, once per value."""
     step = draft.step_of(pointer)
-    container = _replace(pointer, phase="branch", block=-1 if parallel else -2)
+    container = _replace(pointer, phase=BRANCH, block=-1 if parallel else -2)
     spread(draft, step, container, list(items))
 
 
 def _loop_block(step: Step, container: Pointer) -> Block:
-    if container.phase == "branch":
+    if container.phase == BRANCH:
         assert step.children is not None
         return step.children
     return step.blocks[0]
@@ -161,7 +192,7 @@ def _loop_block(step: Step, container: Pointer) -> Block:
 
 def _width(step: Step, container: Pointer) -> int:
     """How many branches may be open at a time."""
-    if container.phase == "branch":
+    if container.phase == BRANCH:
         return 1 if container.block == -2 else _MAX_SPREAD  # noqa: PLR2004 - see branch_out
     if step.option("parallel", default=True) is False:
         return 1
@@ -170,16 +201,34 @@ def _width(step: Step, container: Pointer) -> int:
 
 
 def _spawn(draft: Draft, step: Step, container: Pointer, slot: int) -> None:
-    """Begin as many branches as may be open; the first takes over the slot of the branch that has just ended."""
-    count = min(_width(step, container) - container.open, container.total - container.spawned)
-    if count <= 0:
-        return
+    """Begin as many branches as may be open; the first takes over the slot of the branch that has just ended.
+
+    Those for which this transition has no room are left to the next one.
+    """
+    wanted = min(_width(step, container) - container.open, container.total - container.spawned)
+    count = min(wanted, draft.room)
     first = container.spawned
-    container = _replace(container, open=container.open + count, spawned=first + count)
+    status = PointerStatus.RUNNING
+    if count < wanted and draft.budget >= draft.room:
+        _check_room(draft, step, container, count)
+    elif count < wanted:
+        status = PointerStatus.PENDING
+        draft.again = draft.again or not draft.halted
+    container = _replace(container, status=status, open=container.open + count, spawned=first + count)
     draft.put(container)
     block = _loop_block(step, container)
     for index in range(first + count - 1, first - 1, -1):
         flow.open_block(draft, container, block, index, slot if index == first else 0)
+
+
+def is_spreading(container: Pointer) -> bool:
+    """Whether a pending pointer is a loop whose branches have not all begun because one transition had no room for them."""
+    return container.total > container.spawned
+
+
+def spread_on(draft: Draft, step: Step, container: Pointer) -> None:
+    """Begin more branches of a loop."""
+    _spawn(draft, step, container, 0)
 
 
 def _delay(draft: Draft, step: Step, pointer: Pointer) -> None:
@@ -188,7 +237,7 @@ def _delay(draft: Draft, step: Step, pointer: Pointer) -> None:
     if until <= draft.now:
         flow.complete(draft, pointer)
         return
-    draft.put(pointer.slept(until))
+    draft.put(pointer.slept(wake_time(until)))
     draft.note(LifecycleKind.STEP_SLEEPING, pointer)
 
 
@@ -199,19 +248,26 @@ def _point_in_time(draft: Draft, step: Step, value: object) -> int:
         if isinstance(value, timedelta | int | float | str) and not isinstance(value, bool):
             return draft.now + microseconds(to_timedelta(value))
     except (ValueError, OverflowError) as error:
-        message = f"The duration of step {step.id!r} is not valid: {error}"
-        raise AskFailed(ErrorRecord("data_error", message), retryable=False) from error
-    message = f"The duration of step {step.id!r} is a {type(value).__name__}; give a timedelta, seconds, text or a datetime."
-    raise AskFailed(ErrorRecord("data_error", message), retryable=False)
+        raise flow.unusable(f"The duration of step {step.id!r} is not valid: {error}") from error
+    kind = type(value).__name__
+    raise flow.unusable(
+        f"The duration of step {step.id!r} is a {kind}; give a timedelta, seconds, text or an aware datetime."
+    )
 
 
 def _wait_for(draft: Draft, step: Step, pointer: Pointer) -> None:
     scope, index = pointer.scope, pointer.index
-    name = flow.ask(draft, step, "event_name", scope, index)
-    key = flow.ask(draft, step, "event_key", scope, index)
+    name = _text(step, "event name", flow.ask(draft, step, "event_name", scope, index))
+    key = _text(step, "event key", flow.ask(draft, step, "event_key", scope, index))
     as_of = flow.ask(draft, step, "as_of", scope, index) if "as_of" in step.values else None
     limit = step.option("timeout_us")
-    subscribe(draft, pointer, str(name), str(key), as_of, limit if isinstance(limit, int) else None)
+    subscribe(draft, pointer, name, key, as_of, limit if isinstance(limit, int) else None)
+
+
+def _text(step: Step, what: str, value: object) -> str:
+    if value is None or isinstance(value, bool | float | Mapping | list):
+        raise flow.unusable(f"The {what} of step {step.id!r} is {value!r:.80}; text is needed.")
+    return str(value)
 
 
 def subscribe(
@@ -219,13 +275,23 @@ def subscribe(
 ) -> None:
     """Make a pointer wait for an event."""
     if not (as_of is None or as_of == "any" or (isinstance(as_of, datetime) and as_of.tzinfo is not None)):
-        message = f"as_of of step {pointer.step!r} is {as_of!r}; give an aware datetime, 'any' or None."
-        raise AskFailed(ErrorRecord("data_error", message), retryable=False)
+        raise flow.unusable(f"as_of of step {pointer.step!r} is {as_of!r}; give an aware datetime, 'any' or None.")
+    for text, what in ((name, "name"), (key, "key")):
+        _check_event_text(pointer, text, what)
     since = from_datetime(as_of) if isinstance(as_of, datetime) else (0 if as_of == "any" else None)
-    waiting = pointer.waited(0 if limit is None else draft.now + limit, persisted)
+    waiting = pointer.waited(0 if limit is None else wake_time(draft.now + limit), persisted)
     draft.put(waiting)
     draft.subscribe.append(Subscribe(waiting.id, waiting.waits, name, key, since))
     draft.note(LifecycleKind.STEP_WAITING, waiting, detail=f"event {name!r} with key {key!r}")
+
+
+def _check_event_text(pointer: Pointer, text: str, what: str) -> None:
+    if not text:
+        raise flow.unusable(f"The event {what} of step {pointer.step!r} is empty, so no event can match.")
+    try:
+        encode_value(text, path=f"$.{what}")
+    except DataError as error:
+        raise flow.unusable(f"The event {what} of step {pointer.step!r} cannot be stored: {error}") from error
 
 
 def _sub_workflow(draft: Draft, step: Step, pointer: Pointer) -> None:
@@ -243,15 +309,15 @@ def _sub_workflow(draft: Draft, step: Step, pointer: Pointer) -> None:
     )
     start = draft.asker.child(request)
     draft.children.append(start)
-    waiting = pointer.waited(0, child=child_id)
+    limit = draft.definition.policies_of(step.id).timeout if draft.definition is not None else None
+    waiting = pointer.waited(0 if limit is None else wake_time(draft.now + microseconds(limit)), child=child_id)
     draft.put(waiting)
     draft.note(LifecycleKind.STEP_WAITING, waiting, detail=f"child {child_id!r}")
 
 
 def _end_workflow(draft: Draft, step: Step, pointer: Pointer) -> None:
     del step
-    draft.note(LifecycleKind.STEP_SUCCEEDED, pointer)
-    flow.finish(draft, WorkflowStatus.COMPLETE)
+    flow.end_now(draft, pointer)
 
 
 ENTRIES: dict[StepKind, Callable[[Draft, Step, Pointer], None]] = {

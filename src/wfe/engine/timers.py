@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Container, Mapping
+from datetime import UTC, datetime
 
-from wfe.model.moment import Moment
+from wfe.model.moment import Moment, from_datetime
 from wfe.model.pointer import Pointer
 
-__all__ = ["Timers"]
+__all__ = ["Timers", "wake_time"]
+
+_LATEST = from_datetime(datetime.max.replace(tzinfo=UTC))
+_SPARE = 64
+
+
+def wake_time(moment: Moment) -> Moment:
+    """Give a point in time as a pointer keeps it: never 0, which says "not by time", and not after the last year there is."""
+    return min(max(moment, 1), _LATEST)
 
 
 class Timers:
@@ -27,6 +36,9 @@ class Timers:
     def add(self, pointer: Pointer) -> None:
         """Note the wake time of a pointer that has just changed."""
         heapq.heappush(self._heap, (pointer.wake, pointer.id))
+        if len(self._heap) > 2 * len(self._pointers) + _SPARE:
+            # Entries of waits that ended early lie below until their time comes; a long loop would pile them up.
+            self._heap = sorted({entry for entry in self._heap if self._is_current(entry)})
 
     def due(self, now: Moment) -> list[int]:
         """List the pointers whose time has come, in due order."""

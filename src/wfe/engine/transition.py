@@ -32,7 +32,7 @@ __all__ = ["Draft", "Transition"]
 _error_encoder = msgspec.msgpack.Encoder()
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
-MAX_DECISIONS = 1000
+MAX_DECISIONS = 2_000
 """Steps reached in one transition before it is committed: a loop whose turns run no body must not hold up the host."""
 
 
@@ -85,8 +85,8 @@ class Draft:
     __slots__ = (
         "again", "asker", "budget", "cancel_children", "changed", "children", "consumed", "data", "definition", "ended",
         "error", "errors", "failed", "first_failed", "fresh_slot", "gone", "gone_slots", "head", "items", "limits", "messages",
-        "next_pointer", "next_slot", "now", "open", "places", "positions", "random", "reason", "records", "run", "state",
-        "status", "stop", "stopping", "subscribe", "todo", "unsubscribe", "values", "writers",
+        "next_pointer", "next_slot", "now", "open", "places", "positions", "random", "reason", "records", "run", "split",
+        "state", "status", "stop", "stopping", "subscribe", "todo", "unsubscribe", "values", "writers",
     )  # fmt: skip
 
     def __init__(
@@ -123,10 +123,12 @@ class Draft:
         self.gone: dict[int, Pointer] = {}
         self.gone_slots: set[int] = set()
         self.items: dict[int, bytes] = {}
+        self.split: dict[int, list[msgspec.Raw]] = {}
         self.writers: dict[str, tuple[int, int, str]] = {}
         self.run: list[int] = []
         self.stop: list[int] = []
-        self.todo: list[Callable[[], None]] = []
+        self.todo: list[tuple[int, Callable[[], None]]] = []
+        """Moves still to be made, each with the scope that it belongs to: it is dropped with its scope."""
         self.records: list[LogRecord] = []
         self.errors: list[ErrorRecord] = []
         self.subscribe: list[Subscribe] = []
@@ -162,7 +164,16 @@ class Draft:
     def live(self) -> list[Pointer]:
         """List all live pointers. Costs as much as there are: for rare moves only."""
         merged = {**self.state.pointers, **self.changed}
-        return [pointer for pointer in merged.values() if pointer.id not in self.gone]
+        # In the order of their ids, so that a decision is the same after the state was loaded anew.
+        return [merged[number] for number in sorted(merged) if number not in self.gone]
+
+    @property
+    def room(self) -> int:
+        """How many more branches may begin in this transition: it must stay short, and the instance below its limit."""
+        waiting = len(self.todo)
+        made = self.next_pointer - self.head.next_pointer
+        live = len(self.state.pointers) + made - len(self.gone)
+        return max(0, min(self.budget, self.limits.max_live_pointers - live) - waiting)
 
     def step_of(self, pointer: Pointer) -> Step:
         """Give the step that a pointer stands on."""
@@ -178,11 +189,18 @@ class Draft:
             if container is None:
                 break
             if index >= 0:
-                own = self.items.get(scope)
-                item = self.state.item(scope, index) if own is None else bytes(_list_decoder.decode(own)[index])
-                found.append(LoopItem(item, index))
+                found.append(LoopItem(self._item(scope, index), index))
             scope, index = container.scope, container.index
         return tuple(found)
+
+    def _item(self, container: int, index: int) -> bytes:
+        own = self.items.get(container)
+        if own is None:
+            return self.state.item(container, index)
+        split = self.split.get(container)
+        if split is None:
+            split = self.split[container] = _list_decoder.decode(own)
+        return bytes(split[index])
 
     # What changes
 
@@ -230,7 +248,8 @@ class Draft:
             DataError: The data would be too large, or (strict_data) a parallel branch has written a field since `base`.
         """
         clashes = []
-        for field in patch.changed:
+        fields = (*patch.changed, *patch.removed) if patch.removed else patch.changed
+        for field in fields:
             last = self.writers.get(field) or self.state.writers.get(field)
             if last is not None and last[0] > base and last[1] != pointer.id:
                 clashes.append((field, last[2]))
@@ -244,8 +263,17 @@ class Draft:
         check_size(data, self.limits.max_data_bytes, f"The data of instance {self.state.id!r}")
         self.data = data
         revision = self.state.revision + 1
-        for field in patch.changed:
+        for field in fields:
             self.writers[field] = (revision, pointer.id, pointer.step)
+
+    def merged(self) -> tuple[bytes, bytes, dict[str, tuple[int, int, str]], int]:
+        """Give what merging changes, for `unmerge`."""
+        return self.data, self.values, dict(self.writers), len(self.records)
+
+    def unmerge(self, before: tuple[bytes, bytes, dict[str, tuple[int, int, str]], int]) -> None:
+        """Drop what an answer merged: its attempt failed after all."""
+        self.data, self.values, self.writers, count = before
+        del self.records[count:]
 
     def merge_values(self, patch: Patch) -> None:
         """Merge context values."""
@@ -272,10 +300,13 @@ class Draft:
             self.stopping,
             self.reason,
             self.error,
+            head.start_at if self.next_pointer == 1 else 0,
         )
         changed = list(self.changed.values())
         run = [number for number in self.run if number in self.changed and self.changed[number].runs_body]
         busy = not self.ended and (bool(run) or self.again or self._still_running())
+        if self.children:
+            self.children = [start for start in self.children if start.parent and start.parent.pointer in self.changed]
         gone_slots = [slot for slot in self.gone_slots if slot < self.fresh_slot]
         known_items = self.state.items
         first_error = head.errors + 1
@@ -296,7 +327,7 @@ class Draft:
             items_gone=[number for number in self.gone if number in known_items] if known_items else (),
             consumed=self.consumed,
             positions=self.positions,
-            subscribe=self._subscriptions(),
+            subscribe=[wait for wait in self.subscribe if wait.pointer in self.changed] if self.subscribe else (),
             unsubscribe=self.unsubscribe,
             first_sequence=head.sequence + 1,
             record_count=len(self.records),
@@ -342,6 +373,8 @@ class Draft:
             return 0
         if self.status is not WorkflowStatus.RUNNABLE:
             return None
+        if self.next_pointer == 1:
+            return self.head.start_at  # 0: at once
         if self.definition is None and any(pointer.status is PointerStatus.PENDING for pointer in self.live()):
             return 0
         own = [pointer.wake for pointer in self.changed.values() if pointer.wake]
@@ -349,9 +382,6 @@ class Draft:
         if below is not None:
             own.append(below)
         return min(own, default=None)
-
-    def _subscriptions(self) -> list[Subscribe]:
-        return [wait for wait in self.subscribe if wait.pointer in self.changed]
 
 
 class _Either:

@@ -11,7 +11,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 __all__ = ["Call", "ThreadPool"]
 
@@ -109,6 +109,11 @@ class ThreadPool:
             except RuntimeError:  # the loop is closed: nobody waits any more
                 return
             with self._lock:
-                if cast("Call", call).abandoned:  # another thread may have said so meanwhile
+                if _was_abandoned(call):
                     return
                 call.started = False
+
+
+def _was_abandoned(call: Call) -> bool:
+    """Look again: another thread may have given the call up while it ran."""
+    return call.abandoned

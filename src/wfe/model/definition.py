@@ -283,8 +283,7 @@ def _walk(block: Block, container: str, index: int) -> Iterator[Place]:
         stack.append((block, container, index, at + 1))
         if step.children is not None:
             stack.append((step.children, step.id, -1, 0))
-        for number in range(len(step.blocks) - 1, -1, -1):
-            stack.append((step.blocks[number], step.id, number, 0))
+        stack.extend((step.blocks[number], step.id, number, 0) for number in range(len(step.blocks) - 1, -1, -1))
 
 
 _BEHAVIOUR_OPTIONS = ("parallel", "definition_id", "version")

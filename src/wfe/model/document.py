@@ -203,7 +203,10 @@ def _check_int(value: int, path: str) -> None:
 
 def _check_text(value: str, path: str) -> None:
     if "\x00" in value:
-        msg = f"The text at {path} contains NUL (U+0000), which PostgreSQL cannot store. Remove it, or keep bytes as base64."
+        msg = (
+            f"The text at {path} contains NUL (U+0000), which PostgreSQL cannot store. Remove it, or keep bytes as "
+            "base64."
+        )
         raise DataError(msg, path=path, reason="nul")
     if not value.isascii():
         try:

@@ -10,7 +10,7 @@ import msgspec
 
 from wfe.model.errors import Cancelled, ChildWorkflowFailed, EventTimeout, StepFailed, StepTimeout, WfeError
 from wfe.model.generic import D
-from wfe.model.moment import to_datetime
+from wfe.model.moment import Moment, to_datetime
 from wfe.model.pointer import ErrorRecord
 from wfe.model.status import PointerStatus, WorkflowStatus
 
@@ -39,6 +39,8 @@ class Head(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Why it was cancelled, terminated or suspended."""
     error: ErrorRecord | None = None
     """Why it failed."""
+    start_at: Moment = 0
+    """When it may begin, until it has; 0: at once."""
 
 
 @dataclass(frozen=True)

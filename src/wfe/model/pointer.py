@@ -187,7 +187,6 @@ class Pointer(
             failures=self.failures + 1,
             budget=self.budget + 1,
             error=error,
-            event=b"",
             child="",
         )
 
@@ -207,4 +206,4 @@ class Pointer(
     def rearmed(self) -> Pointer:
         """A failed pointer gets a fresh retry budget and may begin again."""
         self._require("re-armed", PointerStatus.FAILED)
-        return msgspec.structs.replace(self, status=PointerStatus.PENDING, budget=0, wake=0, event=b"")
+        return msgspec.structs.replace(self, status=PointerStatus.PENDING, budget=0, wake=0)

@@ -8,7 +8,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from wfe.model.definition import Block, Code, ConditionTree, Field, Literal, Policies, Step, StepKind, WorkflowDefinition
+from wfe.model.definition import (
+    Block,
+    Code,
+    ConditionTree,
+    Field,
+    Literal,
+    Policies,
+    Step,
+    StepKind,
+    WorkflowDefinition,
+)
 from wfe.model.policies import (
     CompensateThenRetry,
     Continue,
@@ -24,7 +34,11 @@ from wfe.model.policies import (
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 json_values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=5,
 )
@@ -37,9 +51,8 @@ backoffs = (
     | st.builds(Linear, durations, durations)
 )
 retry_policies = st.builds(RetryPolicy, st.integers(1, 50), backoffs, st.floats(0, 1))
-final_rules = (
-    st.sampled_from([Fail(), Continue(), Suspend(), Terminate()])
-    | st.builds(CompensateThenRetry, durations, st.integers(0, 9))
+final_rules = st.sampled_from([Fail(), Continue(), Suspend(), Terminate()]) | st.builds(
+    CompensateThenRetry, durations, st.integers(0, 9)
 )
 class_names = st.none() | st.lists(texts, max_size=2).map(tuple)
 error_rules = final_rules | st.builds(
@@ -58,7 +71,10 @@ policies = st.builds(
     Policies, st.none() | error_rules, st.none() | retry_policies, st.none() | durations, count_crashes=st.booleans()
 )
 values = (
-    st.builds(Literal, json_values) | st.builds(Field, texts) | st.builds(Code, texts) | st.builds(ConditionTree, json_objects)
+    st.builds(Literal, json_values)
+    | st.builds(Field, texts)
+    | st.builds(Code, texts)
+    | st.builds(ConditionTree, json_objects)
 )
 
 

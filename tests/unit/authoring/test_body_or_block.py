@@ -1,3 +1,4 @@
+# ruff: noqa: ARG005 - the shape of a lambda matters here, not what it does
 from __future__ import annotations
 
 import functools
@@ -22,7 +23,7 @@ class NotABody:
     def run(self, context: object) -> None: ...
 
 
-class Callable_:
+class CallableObject:
     async def __call__(self, data: object) -> None: ...
 
 
@@ -38,10 +39,10 @@ Alias = StepExecutionContext[dict[str, Any]]
 async def coroutine(data: object) -> None: ...
 
 
-def by_name(context): ...  # type: ignore[no-untyped-def]  # the name alone decides
+def by_name(context): ...  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - the name alone decides
 
 
-def by_short_name(ctx): ...  # type: ignore[no-untyped-def]  # the name alone decides
+def by_short_name(ctx): ...  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - the name alone decides
 
 
 def by_annotation(run: StepExecutionContext[Any]) -> None: ...
@@ -82,7 +83,7 @@ def undecided(thing: object) -> None:
 BODIES = [
     Validate,
     coroutine,
-    Callable_(),
+    CallableObject(),
     functools.partial(coroutine, 1),
     by_name,
     by_short_name,
@@ -96,7 +97,12 @@ BODIES = [
     lambda context: None,
     "registered.later",
 ]
-BLOCKS = [building, building_by_subclass, lambda b: b.start_with(Validate).then(by_name), block(lambda x: x.then(Validate).then(by_name))]
+BLOCKS = [
+    building,
+    building_by_subclass,
+    lambda b: b.start_with(Validate).then(by_name),
+    block(lambda x: x.then(Validate).then(by_name)),
+]
 
 
 @pytest.mark.parametrize("given", BODIES, ids=repr)
@@ -118,7 +124,7 @@ def test_block_builders_are_recognised(given: Any) -> None:
 
 def test_an_undecided_function_is_refused_without_being_called() -> None:
     """A function that could be either is a problem that says how to tell, and it is not called."""
-    builder = WorkflowBuilder().parallel(undecided)  # type: ignore[arg-type]  # checkers refuse it too
+    builder = WorkflowBuilder().parallel(undecided)
 
     with pytest.raises(DefinitionError, match=r"undecided may be a step body or build a block.*context.*block\("):
         builder.build("w")
@@ -174,7 +180,7 @@ def test_what_is_no_body_is_refused(given: Any, says: str) -> None:
 
 def test_a_block_that_answers_with_something_else_is_refused() -> None:
     """A lambda that was meant as a body answers with no builder: the problem says how to name its parameter."""
-    builder = WorkflowBuilder().parallel(lambda x: {"answer": 1})
+    builder = WorkflowBuilder().parallel(lambda b: {"answer": 1})
 
     with pytest.raises(DefinitionError, match="first parameter `context`"):
         builder.build("w")

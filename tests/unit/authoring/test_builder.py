@@ -1,3 +1,4 @@
+# ruff: noqa: ARG005 - the shape of a lambda matters here, not what it does
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -239,7 +240,8 @@ def test_jumps_may_leave_blocks_that_run_alone() -> None:
         .for_each(
             "lines",
             lambda b: b.while_do(
-                lambda data: True, lambda b: b.decide(1, {1: lambda b: b.then(pay).outcomes({1: lambda b: b.go_to("Validate")})})
+                lambda data: True,
+                lambda b: b.decide(1, {1: lambda b: b.then(pay).outcomes({1: lambda b: b.go_to("Validate")})}),
             ),
             parallel=False,
         )
@@ -316,7 +318,12 @@ def test_inputs_and_outputs_of_children_are_put_together() -> None:
         WorkflowBuilder(Order)
         .sub_workflow(
             "child",
-            inputs={"id": lambda data: data.order_id, "first": ref("lines[0]"), "same": lambda data, context: context, "n": 1},
+            inputs={
+                "id": lambda data: data.order_id,
+                "first": ref("lines[0]"),
+                "same": lambda data, context: context,
+                "n": 1,
+            },
             outputs={"receipt": "paper.number", "amount": lambda child: child["sum"]},
         )
         .build("orders")

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG005 - the shape of a lambda matters here, not what it does
 from __future__ import annotations
 
 import json
@@ -31,7 +32,11 @@ def test_a_plan_comes_back_from_json(definition: WorkflowDefinition[Any]) -> Non
     assert {each.id: again.policies_of(each.id) for each in again.steps} == {
         each.id: definition.policies_of(each.id) for each in definition.steps
     }
-    assert (again.name, again.description, again.version) == (definition.name, definition.description, definition.version)
+    assert (again.name, again.description, again.version) == (
+        definition.name,
+        definition.description,
+        definition.version,
+    )
     assert (again.workflow_timeout, again.strict_data) == (definition.workflow_timeout, definition.strict_data)
     assert again.to_json() == text
 
@@ -91,7 +96,10 @@ def test_unknown_fields_are_passed_over() -> None:
         ({"steps": [{"id": "a", "kind": "body", "block": 3}]}, "block 3"),
         ({"steps": [{"id": "a", "kind": "body", "go_to": "b"}]}, "no such step"),
         ({"default_policies": {"error": {"type": "simple", "rule": "explode"}}}, "no error rule 'explode'"),
-        ({"default_policies": {"retry": {"max_attempts": 0, "backoff": {"type": "fixed", "interval_us": 1}}}}, "at least 1"),
+        (
+            {"default_policies": {"retry": {"max_attempts": 0, "backoff": {"type": "fixed", "interval_us": 1}}}},
+            "at least 1",
+        ),
     ],
 )
 def test_what_is_no_plan_is_refused(change: dict[str, Any], says: str) -> None:

@@ -49,7 +49,9 @@ def check_dot(text: str) -> tuple[set[str], list[tuple[str, str]]]:
         elif match := re.fullmatch(r"\s*(n\d+) -> (n\d+)(?: \[[^\]]*\])?;", line):
             edges.append((match[1], match[2]))
         else:
-            assert re.fullmatch(r"digraph Q \{|\s*subgraph cluster_n\d+ \{ label=Q;|\s*\}|    compound=true;|    node \[.*\];", line), line
+            assert re.fullmatch(
+                r"digraph Q \{|\s*subgraph cluster_n\d+ \{ label=Q;|\s*\}|    compound=true;|    node \[.*\];", line
+            ), line
     assert depth == 0
     return nodes, edges
 

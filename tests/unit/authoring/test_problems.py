@@ -1,3 +1,4 @@
+# ruff: noqa: ARG005 - the shape of a lambda matters here, not what it does
 from __future__ import annotations
 
 import re
@@ -74,7 +75,10 @@ CASES: list[tuple[str, Callable[[Any], Any]]] = [
     ("there is no step 'pya'; did you mean 'pay'", lambda b: b.then(pay).then(pay).go_to("pya")),
     ("inside another block", lambda b: b.if_do(ref("amount") > 1, lambda b: b.then(pay)).then(pay).go_to("pay")),
     ("a branch of parallel", lambda b: b.then(pay).parallel(lambda b: b.go_to("pay"))),
-    ("a branch of for_each", lambda b: b.then(pay).for_each([1], lambda b: b.if_do(ref("amount") > 1, lambda b: b.go_to("pay")))),
+    (
+        "a branch of for_each",
+        lambda b: b.then(pay).for_each([1], lambda b: b.if_do(ref("amount") > 1, lambda b: b.go_to("pay"))),
+    ),
     ("a branch of do", lambda b: b.then(pay).do(lambda b: b.go_to("pay"))),
     ("go_to is given twice", lambda b: b.then(pay).go_to("pay").go_to("pay")),
     ("ends at this step", lambda b: b.then(pay).end_workflow().go_to("pay")),
@@ -144,7 +148,9 @@ def test_each_mistake_is_found(says: str, write: Callable[[Any], Any]) -> None:
     assert re.search(says, problem), problem
 
 
-@pytest.mark.parametrize(("id_", "version"), [("", 1), (" x", 1), ("_wfe", 1), (None, 1), ("x", 0), ("x", True), ("x", "1")])
+@pytest.mark.parametrize(
+    ("id_", "version"), [("", 1), (" x", 1), ("_wfe", 1), (None, 1), ("x", 0), ("x", True), ("x", "1")]
+)
 def test_id_and_version_are_checked(id_: Any, version: Any) -> None:
     """A definition needs an id that is not reserved, and a version from 1."""
     assert len(problems_of(lambda: new().build(id_, version))) == 1

@@ -35,7 +35,9 @@ def refuse() -> Any:
 
 def test_nothing_is_loaded_by_making_a_context() -> None:
     """Making a context decodes nothing, and what a body never looked at is untouched."""
-    context = make(load_data=refuse, load_workflow=refuse, load_values=refuse, load_loops=refuse, persisted=b"bad", event=b"bad")
+    context = make(
+        load_data=refuse, load_workflow=refuse, load_values=refuse, load_loops=refuse, persisted=b"bad", event=b"bad"
+    )
 
     assert context.taken_data is UNTOUCHED
     assert context.taken_values is UNTOUCHED
@@ -74,7 +76,7 @@ def test_a_value_is_given_as_the_type_asked_for() -> None:
     context = make(load_values=lambda: {"limits": {"max": 3}, "bad": {"max": "x"}})
 
     assert context.value("limits", dict[str, int]) == {"max": 3}
-    with pytest.raises(ContextValueNotFound, match="'missing'.*bad, limits"):
+    with pytest.raises(ContextValueNotFound, match=r"'missing'.*bad, limits"):
         context.value("missing", int)
     with pytest.raises(DataError, match="bad") as caught:
         context.value("bad", dict[str, int])
@@ -105,7 +107,7 @@ def test_loops_nest_nearest_first() -> None:
 
 
 def test_what_was_persisted_and_what_woke_it_are_decoded() -> None:
-    """`persistence_data` and `event_data` are JSON values, None where there is none; changing them lasts for this run."""
+    """`persistence_data` and `event_data` are JSON values, None where there is none; a change lasts for this run."""
     context = make(persisted=b'{"page":3}', event=b"[1]")
 
     context.persistence_data["page"] = 4

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG005 - the shape of a lambda matters here, not what it does
 from __future__ import annotations
 
 import functools
@@ -6,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from wfe.model.context import NoContext, StepAttributes, StepBody, StepExecutionContext, body_name, step, step_attributes, step_type_of
+from wfe.model.context import (
+    NoContext,
+    StepAttributes,
+    StepBody,
+    StepExecutionContext,
+    body_name,
+    step,
+    step_attributes,
+    step_type_of,
+)
 from wfe.model.policies import RetryPolicy
 
 
@@ -29,10 +39,12 @@ def test_attributes_are_kept_on_the_function() -> None:
     """The function itself comes back, with what was said about it in normal form."""
     policy = RetryPolicy(2)
 
-    marked = step("x", timeout="1m", retry=policy, executor="process", concurrency=3)(lambda context: None)
+    def body(context: object) -> None: ...
+
+    marked = step("x", timeout="1m", retry=policy, executor="process", concurrency=3)(body)
 
     assert step_attributes(marked) == StepAttributes("x", timedelta(minutes=1), policy, "process", 3)
-    assert marked(None) is None
+    assert marked is body
 
 
 def test_a_bare_decorator_has_defaults() -> None:
@@ -64,7 +76,7 @@ def test_a_subclass_inherits_defaults_but_no_name() -> None:
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
     """A setting that cannot be met is a ValueError where it is written."""
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"must|not a duration"):
         step(**settings)
 
 

@@ -94,7 +94,7 @@ def test_comparisons(condition: Condition, answer: bool) -> None:
         ref("x") < 1,
         ref("x").contains("a"),
         ref("x").matches(""),
-        ref("x") is None,
+        Compare(("x",), "equals", None),
     ],
 )
 def test_a_missing_field_makes_its_comparison_false(condition: Condition) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -16,14 +17,15 @@ from wfe.ports.executor import StepExecutor, StepRequest
 class Step:
     """A shell step as a host would run it."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.executor: StepExecutor = ShellStepExecutor(grace=timedelta(seconds=0.2))
         self.log: list[tuple[str, str]] = []
         self.cancelled = asyncio.Event()
 
     async def run(
         self, config: Mapping[str, object], data: Mapping[str, object] | None = None, timeout: timedelta | None = None
     ) -> Mapping[str, object]:
-        executor: StepExecutor = ShellStepExecutor(grace=timedelta(seconds=0.2))
         request = StepRequest(
             step_id="s1",
             step_name="build",
@@ -37,12 +39,12 @@ class Step:
             cancelled=self.cancelled,
             timeout=timeout,
         )
-        return await executor.execute(request)
+        return await self.executor.execute(request)
 
 
 @pytest.fixture
-def step() -> Step:
-    return Step()
+def step(tmp_path: Path) -> Step:
+    return Step(tmp_path)
 
 
 def config_of(step: str, **config: object) -> dict[str, object]:
@@ -154,6 +156,21 @@ async def test_cancel_is_a_failure(step: Step) -> None:
 
     with pytest.raises(StepFailed, match="because the step was cancelled"):
         await step.run({"run": "sleep 1000"})
+
+
+async def test_steps_beyond_the_limit_wait_for_their_turn(step: Step) -> None:
+    """No more commands run at once than allowed, and all of them come to run."""
+    step.executor = ShellStepExecutor(max_running=1)
+    script = 'mkdir "$HOME/lock" && rmdir "$HOME/lock"'
+
+    answers = await asyncio.gather(
+        *(
+            step.run({"run": f"{script} && echo n={n} >> $WFE_OUTPUT", "env": {"HOME": str(step.home)}})
+            for n in range(5)
+        )
+    )
+
+    assert [answer["n"] for answer in answers] == [0, 1, 2, 3, 4]
 
 
 async def test_reserved_data_names_are_noted_once(step: Step) -> None:

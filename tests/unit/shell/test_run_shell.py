@@ -231,14 +231,15 @@ async def test_the_death_of_its_host_ends_the_whole_tree(
 
 async def _vanishes(directory: Path) -> bool:
     async with asyncio.timeout(PATIENCE):
-        while any(directory.iterdir()):  # noqa: ASYNC110, ASYNC240 - the one who removes it is not ours to wait for
+        while any(directory.iterdir()):  # noqa: ASYNC110 - the one who removes it is not ours to wait for
             await asyncio.sleep(0.01)
     return True
 
 
 async def test_the_death_of_the_launcher_ends_the_step(watched: Watched) -> None:
     """A launcher that is killed takes the command with it, and what it left is found by its token."""
-    script = 'mkfifo "${WFE_OUTPUT%/*}/told"; echo "pid $$"; echo "parent $PPID"\n' + (
+    script = (
+        'mkfifo "${WFE_OUTPUT%/*}/told"; echo "pid $$"; echo "parent $PPID"\n'
         'setsid sh -c \'echo "pid $$"; echo > "$0"; exec sleep 1000\' "${WFE_OUTPUT%/*}/told" &\n'
         'read -r _ < "${WFE_OUTPUT%/*}/told"; echo ready; sleep 1000'
     )
@@ -251,7 +252,7 @@ async def test_the_death_of_the_launcher_ends_the_step(watched: Watched) -> None
 
     assert outcome.exit_code is None
     assert len(watched.handles) == 2
-    assert watched.all_gone(0)
+    assert watched.all_gone()
 
 
 async def test_a_fork_storm_is_ended(watched: Watched) -> None:

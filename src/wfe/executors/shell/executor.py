@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -17,6 +18,8 @@ from wfe.ports.executor import StepRequest
 
 __all__ = ["ShellStepExecutor"]
 
+DEFAULT_MAX_RUNNING = 100
+"""Each command costs its host some descriptors, and the machine some 10 MB for its launcher."""
 _RECORDED_BYTES = 64 << 10
 _SHOWN_LINES = 20
 _SHOWN_CHARACTERS = 4_000
@@ -33,13 +36,21 @@ class ShellStepExecutor:
 
     step_type = "shell"
 
-    def __init__(self, *, grace: timedelta = DEFAULT_GRACE) -> None:
+    def __init__(self, *, grace: timedelta = DEFAULT_GRACE, max_running: int = DEFAULT_MAX_RUNNING) -> None:
+        """Make an executor.
+
+        Args:
+            grace: Time between TERM and KILL for a command that has to end.
+            max_running: How many commands run at once; further steps wait for their turn.
+        """
         self._grace = grace
+        self._turns = asyncio.Semaphore(max_running)
 
     async def execute(self, request: StepRequest) -> Mapping[str, object]:
         config = _resolved(request)
         spec = self._spec(request, config)
-        outcome = await run_shell(spec, on_line=request.log, cancelled=request.cancelled)
+        async with self._turns:
+            outcome = await run_shell(spec, on_line=request.log, cancelled=request.cancelled)
         if outcome.survivors:
             request.log("stderr", f"wfe: {outcome.survivors} processes of the step could not be killed")
         _raise_for(outcome, spec)
@@ -74,7 +85,8 @@ class ShellStepExecutor:
 
 def _resolved(request: StepRequest) -> Mapping[str, object]:
     missing: list[str] = []
-    roots = {**request.values, "data": request.data}
+    workflow = {"id": request.workflow_id, "definition_id": request.definition_id}
+    roots = {"workflow": workflow, **request.values, "data": request.data}
     config = {key: resolve(value, roots, missing.append) for key, value in request.config.items()}
     for path in dict.fromkeys(missing):
         request.log("stderr", f"wfe: {path} has no value; it is passed as empty")

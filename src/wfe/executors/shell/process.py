@@ -102,7 +102,14 @@ class LaunchedCommand:
             theirs.close()
             for number in ends:
                 os.close(number)
-        await loop.create_unix_connection(lambda: self._control, sock=ours)
+        try:
+            await loop.create_unix_connection(lambda: self._control, sock=ours)
+        except BaseException:
+            # The launcher has no command yet, and ends as it loses its host.
+            ours.close()
+            for pipe in self._pipes:
+                pipe.close()
+            raise
         for pipe in self._pipes:
             pipe.open()
         self._control.send(_encode(self._command))

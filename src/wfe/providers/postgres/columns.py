@@ -6,11 +6,11 @@ columns: transitions count from 1 in the order of their ids, starts go on after 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from operator import attrgetter
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from wfe.model.definition import DefinitionKey
 from wfe.model.document import EMPTY_DOCUMENT
@@ -21,12 +21,17 @@ __all__ = ["Argument", "Columns", "batch_key", "plans_of", "topic_of"]
 Argument: TypeAlias = object
 """What asyncpg encodes: scalars, and lists of them for arrays."""
 
+T = TypeVar("T")
+
 PROCESS_DURABILITY = 1
 REPEATABLE_BY_MARK = 2
 REQUIRED_WAITS = 4
 
 _GIVEN_BACK, _HELD, _ENDED = 0, 1, 2
 _BY_INSTANCE = attrgetter("instance_id")
+_SLOT, _POINTER, _NUMBER = attrgetter("slot"), attrgetter("pointer"), attrgetter("number")
+_WAIT = attrgetter("pointer", "wait")
+_SEVERAL = 2
 _NO_LINK = ParentLink("", 0, "")
 
 
@@ -75,8 +80,11 @@ class Rows:
 
     def add(self, place: int, changes: Changes) -> None:
         """Add what one transition or start writes besides its instance row, log row and first document."""
-        for pointer in changes.pointers:
-            _append(self.pointers, place, pointer.slot, pointer.state)
+        places, slots, states = self.pointers
+        for pointer in changes.pointers if len(changes.pointers) < _SEVERAL else _last_of_each(changes.pointers, _SLOT):
+            places.append(place)
+            slots.append(pointer.slot)
+            states.append(pointer.state)
         if changes.subscribe or changes.unsubscribe or changes.positions:
             self._add_waits(place, changes)
         if changes.messages or changes.cancel_children is not None:
@@ -85,11 +93,11 @@ class Rows:
             _append(self.pointers_gone, place, slot)
         for row_id in changes.consumed:
             _append(self.consumed, place, row_id)
-        for items in changes.items:
+        for items in _last_of_each(changes.items, _POINTER) if changes.items else ():
             _append(self.items, place, items.pointer, items.items)
         for gone in changes.items_gone:
             _append(self.items_gone, place, gone)
-        for error in changes.errors:
+        for error in _last_of_each(changes.errors, _NUMBER) if changes.errors else ():
             _append(self.errors, place, error.number, error.error)
 
     def add_document(self, place: int, changes: Changes) -> None:
@@ -103,7 +111,7 @@ class Rows:
             self.positions[position] = max(sequence, self.positions.get(position, 0))
         for gone in changes.unsubscribe:
             _append(self.unsubscribe, place, gone.pointer, gone.wait, gone.required)
-        for wait in changes.subscribe:
+        for wait in _last_of_each(changes.subscribe, _WAIT):
             _append(self.subscribe, place, wait.pointer, wait.wait, topic_of(wait.name, wait.key), wait.as_of)
 
     def _add_messages(self, place: int, changes: Changes) -> None:
@@ -285,6 +293,11 @@ def _in_lock_order(writes: Sequence[TransitionWrite]) -> list[TransitionWrite]:
     for write in ordered:
         first.setdefault(write.instance_id, write)
     return list(first.values())
+
+
+def _last_of_each(rows: Sequence[T], key: Callable[[T], object]) -> Collection[T]:
+    # One statement cannot write a row twice.
+    return {key(row): row for row in rows}.values()
 
 
 def _first_of_each_id(publishes: Sequence[Publish]) -> list[tuple[int, Publish]]:

@@ -49,7 +49,9 @@ _BY_STATE = (
     ("28", Kind.CONFIGURATION),
     ("3D000", Kind.CONFIGURATION),
     ("3F000", Kind.CONFIGURATION),
-    ("42", Kind.CONFIGURATION),
+    ("42501", Kind.CONFIGURATION),  # a right is missing
+    ("42P01", Kind.CONFIGURATION),  # no such table: dropped, or never made
+    ("42883", Kind.CONFIGURATION),  # no such function
 )
 
 
@@ -102,6 +104,11 @@ def translate(error: BaseException, place: Place, doing: str) -> WfeError:
         return ConfigurationError(
             f"PostgreSQL at {place.url} refused to {doing}: {said}. Check the URL, the user's rights and the schema "
             f"{place.schema!r}."
+        )
+    if kind is Kind.UNEXPECTED:
+        return ProviderUnavailable(
+            f"PostgreSQL at {place.url} refused to {doing}: {said}. Nothing of this was written. This is not expected; "
+            "please report it."
         )
     return ProviderUnavailable(
         f"PostgreSQL at {place.url} did not {doing} within {place.limit.total_seconds():g} s: {said}. Check that the "

@@ -32,7 +32,7 @@ _PING_SECONDS = 15.0
 _ANSWER_SECONDS = 10.0
 _PAYLOAD_BYTES = 7_900
 """PostgreSQL refuses 8,000 and more."""
-_PAYLOADS_AT_ONCE = 8
+_PAYLOADS_AT_ONCE = 16
 """Of work, more than fits here is told as "look at everything"."""
 
 
@@ -41,7 +41,7 @@ class _Note(msgspec.Struct, frozen=True, array_like=True):
 
     origin: str
     """The session that sends to all others, or empty."""
-    hint: Hint
+    hints: tuple[Hint, ...]
 
 
 @dataclass(eq=False)
@@ -64,8 +64,7 @@ class PostgresHints:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._receivers: dict[str, _Receiver] = {}
-        self._outbox: dict[str | None, dict[tuple[HintKind, str], None]] = {}
-        self._looks: set[str | None] = set()
+        self._outbox: dict[str | None, dict[Hint, None]] = {}
         self._connection: asyncpg.Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._sender: asyncio.Task[None] | None = None
@@ -86,11 +85,7 @@ class PostgresHints:
                 await self._connected.wait()
 
     async def send(self, session: str | None, hints: Collection[Hint]) -> None:
-        for hint in hints:
-            if not hint.ids:
-                self._looks.add(session)
-            box = self._outbox.setdefault(session, {})
-            box.update(dict.fromkeys((hint.kind, instance_id) for instance_id in hint.ids))
+        self._outbox.setdefault(session, {}).update(dict.fromkeys(hints))
         if self._sender is None and self._keeper is not None:
             self._sender = asyncio.create_task(self._send_soon(), name="wfe hints, sending")
 
@@ -102,7 +97,6 @@ class PostgresHints:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._outbox.clear()
-        self._looks.clear()
 
     # The connection
 
@@ -168,15 +162,15 @@ class PostgresHints:
         to_all = channel == self._channel(None)
         for session, receiver in tuple(self._receivers.items()):
             if note.origin != session if to_all else channel == self._channel(session):
-                receiver.take(note.hint)
+                for hint in note.hints:
+                    receiver.take(hint)
 
     async def _send_soon(self) -> None:
         try:
             while self._outbox:
                 await asyncio.sleep(_GATHER_SECONDS)
                 outbox, self._outbox = self._outbox, {}
-                looks, self._looks = self._looks, set()
-                await self._notify([(to, note) for to in outbox for note in self._notes(to, outbox[to], to in looks)])
+                await self._notify([(to, payload) for to, hints in outbox.items() for payload in self._payloads(to, hints)])
         finally:
             self._sender = None
 
@@ -195,28 +189,32 @@ class PostgresHints:
             _log.warning("Hints to other hosts were lost: PostgreSQL at %s does not answer.", self._place.url)
             self._lost.set()
 
-    def _notes(
-        self, to: str | None, hints: Collection[tuple[HintKind, str]], look: bool  # noqa: FBT001 - of one caller
-    ) -> Iterator[bytes]:
+    def _payloads(self, to: str | None, hints: Collection[Hint]) -> list[bytes]:
         origin = next(iter(self._receivers)) if to is None and len(self._receivers) == 1 else ""
-        for kind in HintKind:
-            notes = list(_packed(origin, kind, [instance_id for each, instance_id in hints if each is kind]))
-            if kind is HintKind.WORK and (look or len(notes) > _PAYLOADS_AT_ONCE):
-                notes = [msgspec.json.encode(_Note(origin, Hint(kind, ())))]
-            yield from notes
+        payloads = list(_packed(origin, tuple(hints)))
+        if len(payloads) <= _PAYLOADS_AT_ONCE:
+            return payloads
+        # Work is looked for by itself; who waits for ends does not look, and needs their ids.
+        ends = tuple(hint for hint in hints if hint.kind is HintKind.ENDED)
+        return list(_packed(origin, (Hint(HintKind.WORK, ()), *ends)))
 
 
-def _packed(origin: str, kind: HintKind, ids: list[str]) -> Iterator[bytes]:
-    """Give the payloads that carry all ids, none too long."""
-    if not ids:
-        return
+def _packed(origin: str, hints: tuple[Hint, ...]) -> Iterator[bytes]:
+    """Give the payloads that carry all hints, none too long; a hint of too many ids becomes several."""
     try:
-        payload = msgspec.json.encode(_Note(origin, Hint(kind, tuple(ids))))
+        payload = msgspec.json.encode(_Note(origin, hints))
     except UnicodeEncodeError:
+        payload = b""
+    if payload and len(payload) <= _PAYLOAD_BYTES:
+        if hints:
+            yield payload
         return
-    if len(payload) <= _PAYLOAD_BYTES:
-        yield payload
-    elif len(ids) > 1:
+    if len(hints) == 1:
+        ids = hints[0].ids
+        if len(ids) < 2:  # noqa: PLR2004 - what cannot be split any more is lost
+            return
         middle = len(ids) // 2
-        yield from _packed(origin, kind, ids[:middle])
-        yield from _packed(origin, kind, ids[middle:])
+        hints = Hint(hints[0].kind, ids[:middle]), Hint(hints[0].kind, ids[middle:])
+    middle = len(hints) // 2
+    yield from _packed(origin, hints[:middle])
+    yield from _packed(origin, hints[middle:])

@@ -27,7 +27,10 @@ DUE = (
     "SELECT n, wake_at FROM instance INDEXED BY instance_due "
     f"WHERE definition = ? AND {FREE_AND_TIMED} AND wake_at <= ? ORDER BY wake_at LIMIT ?"
 )
-NEXT_WAKE = f"SELECT min(wake_at) FROM instance INDEXED BY instance_due WHERE definition = ? AND {FREE_AND_TIMED} AND wake_at > ?"
+NEXT_WAKE = (
+    "SELECT min(wake_at) FROM instance INDEXED BY instance_due "
+    f"WHERE definition = ? AND {FREE_AND_TIMED} AND wake_at > ?"
+)
 CALLED = (
     "SELECT c.n, min(coalesce(i.wake_at, ?2), ?2) FROM called c CROSS JOIN instance i ON i.n = c.n "
     "WHERE c.definition = ?1 AND i.owner IS NULL AND i.ended_at IS NULL "

@@ -12,7 +12,6 @@ from wfe.ports.store import (
     CommitReply,
     Delivery,
     LoadedInstance,
-    Publication,
     Start,
     StartOutcome,
     TransitionOutcome,

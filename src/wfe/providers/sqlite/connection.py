@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
@@ -59,8 +59,8 @@ def close(connection: sqlite3.Connection) -> None:
 def begin_write(connection: sqlite3.Connection, kind: Literal["IMMEDIATE", "EXCLUSIVE"] = "IMMEDIATE") -> None:
     """Take the write lock, waiting up to 30 s for other processes.
 
-    SQLite's own waiting sleeps for longer and longer, so that a process that commits without a pause would keep the others
-    out for seconds. Short attempts find the gaps between its transactions.
+    SQLite's own waiting sleeps for longer and longer, so that a process that commits without a pause would keep the
+    others out for seconds. Short attempts find the gaps between its transactions.
     """
     deadline = time.monotonic() + BUSY_LIMIT_SECONDS
     while True:
@@ -74,7 +74,7 @@ def begin_write(connection: sqlite3.Connection, kind: Literal["IMMEDIATE", "EXCL
 
 
 @contextmanager
-def writing(connection: sqlite3.Connection, place: Place) -> Iterator[None]:
+def writing(connection: sqlite3.Connection, place: Place) -> Generator[None]:
     """Make what is done inside one transaction.
 
     Raises:
@@ -90,7 +90,7 @@ def writing(connection: sqlite3.Connection, place: Place) -> Iterator[None]:
 
 
 @contextmanager
-def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+def snapshot(connection: sqlite3.Connection) -> Generator[None]:
     """Let several statements read the same state of the database."""
     connection.execute("BEGIN")
     try:
@@ -126,8 +126,8 @@ def _use_wal(connection: sqlite3.Connection, place: Place) -> None:
     mode = _wal_mode(connection)
     if mode != "wal":
         raise ConfigurationError(
-            f"The SQLite file {place.path} cannot use a write-ahead log ({mode} instead); its file system has no shared "
-            "memory. Put it on a local disk."
+            f"The SQLite file {place.path} cannot use a write-ahead log ({mode} instead); its file system has no "
+            "shared memory. Put it on a local disk."
         )
 
 

@@ -29,7 +29,8 @@ class Counters:
     def write(self, connection: sqlite3.Connection) -> None:
         """Store the numbers; part of the transaction that read them."""
         connection.execute(
-            "UPDATE counters SET now = ?, instance = ?, log = ?, inbox = ?, event = ?, batch = ?, indexed = ? WHERE one = 1",
+            "UPDATE counters SET now = ?, instance = ?, log = ?, inbox = ?, event = ?, batch = ?, indexed = ? "
+            "WHERE one = 1",
             (self.now, self.instance, self.log, self.inbox, self.event, self.batch, self.indexed),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from wfe.model.moment import Moment
 from wfe.ports.store import Changes, InboxInsert, InboxRow, Publication, Publish, PublishOutcome
@@ -11,6 +12,33 @@ from wfe.providers.sqlite.counters import Counters
 from wfe.providers.sqlite.loading import json_list
 
 __all__ = ["Mail"]
+
+STORED_MATCH = (
+    "SELECT sequence, name, key, payload FROM event "
+    "WHERE name = ? AND key = ? AND sequence > ? AND time >= ? ORDER BY sequence LIMIT 1"
+)
+WAITERS = (
+    "SELECT s.n, s.pointer, s.wait, i.id FROM subscription s JOIN instance i ON i.n = s.n "
+    "WHERE s.name = ? AND s.key = ? AND s.as_of <= ? ORDER BY s.n, s.pointer, s.wait"
+)
+
+
+class _Waiter(NamedTuple):
+    """Who gets an event."""
+
+    n: int
+    pointer: int
+    wait: int
+    instance_id: str
+
+
+class _Event(NamedTuple):
+    """What is delivered."""
+
+    sequence: int
+    name: str
+    key: str
+    payload: bytes
 
 
 class Mail:
@@ -45,18 +73,17 @@ class Mail:
             self._insert_message(n, InboxInsert(child_id, message))
 
     def subscribe(self, n: int, instance_id: str, created_at: Moment, changes: Changes) -> None:
-        """Begin the waits of a transition: each takes the first stored event that fits, else it waits for those to come."""
+        """Begin the waits of a transition: each takes the first stored event that fits, else it waits for others."""
         for wait in changes.subscribe:
             after, since = 0, wait.as_of
             if since is None:
                 after, since = self._position(n, wait.name, wait.key), created_at
-            event = self._connection.execute(
-                "SELECT sequence, payload FROM event WHERE name = ? AND key = ? AND sequence > ? AND time >= ? "
-                "ORDER BY sequence LIMIT 1",
+            row = self._connection.execute(
+                STORED_MATCH,
                 (wait.name, wait.key, after, since),
             ).fetchone()
-            if event is not None:
-                self._insert_event(n, instance_id, wait.pointer, wait.wait, event[0], wait.name, wait.key, event[1])
+            if row is not None:
+                self._insert_event(_Waiter(n, wait.pointer, wait.wait, instance_id), _Event(*row))
             else:
                 self._connection.execute(
                     "INSERT OR REPLACE INTO subscription VALUES (?, ?, ?, ?, ?, ?)",
@@ -101,15 +128,13 @@ class Mail:
         )
         # Its sequence number and time are the highest of all, so no position and no instance's start is above them.
         matched = self._connection.execute(
-            "SELECT s.n, s.pointer, s.wait, i.id FROM subscription s JOIN instance i ON i.n = s.n "
-            "WHERE s.name = ? AND s.key = ? AND s.as_of <= ? ORDER BY s.n, s.pointer, s.wait",
+            WAITERS,
             (name, key, counters.now),
         ).fetchall()
-        for n, pointer, wait, instance_id in matched:
-            self._connection.execute(
-                "DELETE FROM subscription WHERE n = ? AND pointer = ? AND wait = ?", (n, pointer, wait)
-            )
-            self._insert_event(n, instance_id, pointer, wait, counters.event, name, key, payload)
+        event = _Event(counters.event, name, key, payload)
+        for waiter in map(_Waiter._make, matched):
+            self._connection.execute("DELETE FROM subscription WHERE n = ? AND pointer = ? AND wait = ?", waiter[:3])
+            self._insert_event(waiter, event)
         return len(matched)
 
     def _position(self, n: int, name: str, key: str) -> int:
@@ -127,13 +152,12 @@ class Mail:
         )
         self.inserted.append((n, InboxRow(k, message.instance_id, message.message)))
 
-    def _insert_event(
-        self, n: int, instance_id: str, pointer: int, wait: int, sequence: int, name: str, key: str, payload: bytes
-    ) -> None:
+    def _insert_event(self, waiter: _Waiter, event: _Event) -> None:
         self._counters.inbox += 1
         k = self._counters.inbox
         self._connection.execute(
             "INSERT INTO inbox VALUES (?, ?, NULL, NULL, ?, ?, ?, ?, ?, ?)",
-            (k, n, pointer, wait, sequence, name, key, payload),
+            (k, *waiter[:3], *event),
         )
-        self.inserted.append((n, InboxRow(k, instance_id, None, pointer, wait, sequence, name, key, payload)))
+        row = InboxRow(k, waiter.instance_id, None, waiter.pointer, waiter.wait, *event)
+        self.inserted.append((waiter.n, row))

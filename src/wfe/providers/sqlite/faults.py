@@ -23,7 +23,9 @@ _ADVICE = {
     sqlite3.SQLITE_IOERR: "the disk answered with an error; see the system log, and free space if it is full",
     sqlite3.SQLITE_FULL: "the disk is full; free some space, then it goes on by itself",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; see that its folder exists and may be written",
-    sqlite3.SQLITE_CORRUPT: "it is damaged; stop all its users, keep a copy, and restore a backup or use `sqlite3 … .recover`",
+    sqlite3.SQLITE_CORRUPT: (
+        "it is damaged; stop all its users, keep a copy, and restore a backup or use `sqlite3 … .recover`"
+    ),
     sqlite3.SQLITE_NOTADB: "it is not a SQLite database; name another file",
     sqlite3.SQLITE_NOMEM: "memory is exhausted",
     sqlite3.SQLITE_PROTOCOL: "its locks could not be taken; too many processes open it at once",
@@ -75,7 +77,7 @@ def translated(error: Exception, place: Place, *, opening: bool = False) -> WfeE
         return DataError(f"A value cannot be stored in the SQLite file {_name(place)}: {error}.", reason="unstorable")
     code = _primary(error) if isinstance(error, sqlite3.Error) else -1
     advice = _ADVICE.get(code, "this was not expected; please report it")
-    message = f"The SQLite file {_name(place)} could not be used: {error} – {advice}."
+    message = f"The SQLite file {_name(place)} could not be used: {error}; {advice}."
     if opening and code in _HOPELESS_AT_OPEN:
         return ConfigurationError(message)
     return ProviderUnavailable(message)

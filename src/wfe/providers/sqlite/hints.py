@@ -139,9 +139,8 @@ def _path_of(stem: Path, session: str) -> Path:
 
 def _bound(path: Path) -> socket.socket | None:
     """Make a socket that only this user may send to; None where that is not possible, then there are no hints."""
-    ours = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
-        ours.setblocking(False)
         path.unlink(missing_ok=True)
         ours.bind(str(path))
         path.chmod(0o600)

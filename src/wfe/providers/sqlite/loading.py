@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
+from wfe.model.moment import Moment
 from wfe.ports.store import InboxRow, ItemsRow, LoadedInstance, ParentLink
 from wfe.providers.sqlite.names import DefinitionNumbers
 
@@ -16,7 +18,39 @@ EMPTY = b"{}"
 """The data or values of an instance that has none."""
 
 _GIVEN = "(SELECT value FROM json_each(?))"
+_LOAD = (
+    "SELECT i.n, i.id, i.definition, i.fence, i.revision, i.run, i.head, d.data, c.vals, i.created_at, i.name, "
+    "i.reference, i.parent_id, i.parent_pointer, i.on_parent_end, i.activations "
+    "FROM instance i LEFT JOIN document d ON d.n = i.n LEFT JOIN context c ON c.n = i.n "
+    f"WHERE i.n IN {_GIVEN}"
+)
 _INBOX_COLUMNS = "b.k, i.id, b.message, b.pointer, b.wait, b.sequence, b.name, b.key, b.payload"
+
+
+class _Columns(NamedTuple):
+    """A row of `_LOAD`."""
+
+    n: int
+    id: str
+    definition: int
+    fence: int
+    revision: int
+    run: int
+    head: bytes
+    data: bytes | None
+    values: bytes | None
+    created_at: Moment
+    name: str | None
+    reference: str | None
+    parent_id: str | None
+    parent_pointer: int
+    on_parent_end: str
+    activations: int
+
+    @property
+    def parent(self) -> ParentLink | None:
+        """The pointer that waits for it."""
+        return None if self.parent_id is None else ParentLink(self.parent_id, self.parent_pointer, self.on_parent_end)
 
 
 def json_list(values: Sequence[int] | Sequence[str]) -> str:
@@ -60,14 +94,25 @@ def load(
     for row in inbox_rows(connection, given):
         inbox.setdefault(row.instance_id, []).append(row)
     found = {
-        row[0]: _loaded(connection, definitions, row, pointers[row[0]], items[row[0]], inbox.get(row[1], []))
-        for row in connection.execute(
-            "SELECT i.n, i.id, i.definition, i.fence, i.revision, i.run, i.head, d.data, c.vals, i.created_at, i.name, "
-            "i.reference, i.parent_id, i.parent_pointer, i.on_parent_end, i.activations "
-            "FROM instance i LEFT JOIN document d ON d.n = i.n LEFT JOIN context c ON c.n = i.n "
-            f"WHERE i.n IN {_GIVEN}",
-            (given,),
-        ).fetchall()
+        row.n: LoadedInstance(
+            id=row.id,
+            definition=definitions.key(connection, row.definition),
+            fence=row.fence,
+            revision=row.revision,
+            run=row.run,
+            head=row.head,
+            data=EMPTY if row.data is None else row.data,
+            values=EMPTY if row.values is None else row.values,
+            created_at=row.created_at,
+            pointers=pointers[row.n],
+            items=items[row.n],
+            inbox=inbox.get(row.id, ()),
+            name=row.name,
+            reference=row.reference,
+            parent=row.parent,
+            activations=row.activations,
+        )
+        for row in map(_Columns._make, connection.execute(_LOAD, (given,)).fetchall())
     }
     return [found[n] for n in numbers]
 
@@ -115,34 +160,4 @@ def inbox_row(
         return InboxRow(number, instance_id, message)
     return InboxRow(
         number, instance_id, None, pointer or 0, wait or 0, sequence or 0, name or "", key or "", payload or b""
-    )
-
-
-def _loaded(
-    connection: sqlite3.Connection,
-    definitions: DefinitionNumbers,
-    row: Sequence[object],
-    pointers: Sequence[bytes],
-    items: Sequence[ItemsRow],
-    inbox: Sequence[InboxRow],
-) -> LoadedInstance:
-    (_, instance_id, definition, fence, revision, run, head, data, values, created_at, name, reference, *rest) = row
-    parent_id, parent_pointer, on_parent_end, activations = rest
-    return LoadedInstance(
-        id=instance_id,  # type: ignore[arg-type]
-        definition=definitions.key(connection, definition),  # type: ignore[arg-type]
-        fence=fence,  # type: ignore[arg-type]
-        revision=revision,  # type: ignore[arg-type]
-        run=run,  # type: ignore[arg-type]
-        head=head,  # type: ignore[arg-type]
-        data=EMPTY if data is None else data,  # type: ignore[arg-type]
-        values=EMPTY if values is None else values,  # type: ignore[arg-type]
-        created_at=created_at,  # type: ignore[arg-type]
-        pointers=pointers,
-        items=items,
-        inbox=inbox,
-        name=name,  # type: ignore[arg-type]
-        reference=reference,  # type: ignore[arg-type]
-        parent=None if parent_id is None else ParentLink(parent_id, parent_pointer, on_parent_end),  # type: ignore[arg-type]
-        activations=activations,  # type: ignore[arg-type]
     )

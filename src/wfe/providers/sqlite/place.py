@@ -17,10 +17,13 @@ _OLDEST_SQLITE = (3, 38, 0)
 
 # WAL needs memory shared by all processes that use the file, which these do not give between machines; their locks
 # are not to be trusted either. 9p, overlay and virtiofs are how containers and virtual machines see a local disk.
-_NETWORK = frozenset(
-    "nfs nfs4 cifs smb smb2 smb3 smbfs ncpfs afs coda ceph glusterfs lustre beegfs gpfs orangefs pvfs2 ocfs2 gfs2 "
-    "fuse.sshfs fuse.glusterfs fuse.ceph fuse.cephfs fuse.s3fs fuse.rclone fuse.gcsfuse fuse.davfs davfs".split()
-)
+# fmt: off
+_NETWORK = frozenset({
+    "nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "ncpfs", "afs", "coda", "ceph", "glusterfs", "lustre",
+    "beegfs", "gpfs", "orangefs", "pvfs2", "ocfs2", "gfs2", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph",
+    "fuse.cephfs", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "fuse.davfs", "davfs",
+})
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,7 @@ class Place:
     def of(path: str | os.PathLike[str]) -> Place:
         """Give the place of a path, of `:memory:`, or of a `sqlite:///` URL of either."""
         text = os.fspath(path)
-        if text.startswith(_PREFIX):
-            text = text[len(_PREFIX) :]
+        text = text.removeprefix(_PREFIX)
         if not text:
             raise ConfigurationError(
                 f"The SQLite URL names no file. Write {_PREFIX}wfe.db (relative), {_PREFIX}/data/wfe.db (absolute) "
@@ -88,8 +90,8 @@ def _refuse_network(path: Path) -> None:
     kind = file_system_of(path)
     if kind in _NETWORK:
         raise ConfigurationError(
-            f"The SQLite file {path} lies on a network file system ({kind}), where its locks do not hold and data would "
-            "be lost. Put it on a local disk, or use PostgreSQL to share work between machines."
+            f"The SQLite file {path} lies on a network file system ({kind}), where its locks do not hold and data "
+            "would be lost. Put it on a local disk, or use PostgreSQL to share work between machines."
         )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from wfe.model.errors import ConfigurationError
+from wfe.model.moment import Moment
 from wfe.ports.store import EndedRow, InboxRow, InstanceRow, ListFilter, LogCursorPage, LogRow
 from wfe.providers.sqlite.connection import snapshot
 from wfe.providers.sqlite.loading import EMPTY, inbox_rows_of, json_list
@@ -39,6 +41,30 @@ _LIST_CURSOR = "instances-before-"
 _LOG_CURSOR = "log-after-"
 
 
+class _Columns(NamedTuple):
+    """A row of `_INSTANCE`."""
+
+    n: int
+    id: str
+    definition: int
+    status: str
+    run: int
+    revision: int
+    fence: int
+    owner: str | None
+    head: bytes
+    data: bytes | None
+    values: bytes | None
+    created_at: Moment
+    ended_at: Moment | None
+    wake_at: Moment | None
+    blocked_reason: str | None
+    activations: int
+    name: str | None
+    reference: str | None
+    parent_id: str | None
+
+
 class Reads:
     """Jobs of the reader. None of them takes a lock that a writer would wait for."""
 
@@ -70,7 +96,7 @@ class Reads:
             ).fetchone()
         if row is None:
             return None
-        return self._instance(connection, row, self._pointers(connection, row[0]))
+        return self._instance(connection, _Columns._make(row), self._pointers(connection, row[0]))
 
     def ended(self, connection: sqlite3.Connection, ids: Sequence[str], until: Collection[str]) -> list[EndedRow]:
         """Read those that have ended or stand in one of the given statuses."""
@@ -102,7 +128,7 @@ class Reads:
             values.append(_number_in(cursor, _LIST_CURSOR))
         condition = f"WHERE {' AND '.join(conditions)} " if conditions else ""
         rows = connection.execute(f"{_INSTANCE}{condition}ORDER BY i.n DESC LIMIT ?", (*values, limit + 1)).fetchall()
-        page = [self._instance(connection, row) for row in rows[:limit]]
+        page = [self._instance(connection, _Columns._make(row)) for row in rows[:limit]]
         return page, f"{_LIST_CURSOR}{rows[limit - 1][0]}" if page and len(rows) > limit else None
 
     def known(self, connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
@@ -186,30 +212,26 @@ class Reads:
     def _pointers(self, connection: sqlite3.Connection, n: int) -> list[bytes]:
         return [state for (state,) in connection.execute("SELECT state FROM pointer WHERE n = ? ORDER BY slot", (n,))]
 
-    def _instance(
-        self, connection: sqlite3.Connection, row: Sequence[object], pointers: Sequence[bytes] = ()
-    ) -> InstanceRow:
-        (_, instance_id, definition, status, run, revision, fence, owner, head, data, values, *rest) = row
-        created_at, ended_at, wake_at, blocked_reason, activations, name, reference, parent_id = rest
+    def _instance(self, connection: sqlite3.Connection, row: _Columns, pointers: Sequence[bytes] = ()) -> InstanceRow:
         return InstanceRow(
-            id=instance_id,  # type: ignore[arg-type]
-            definition=self.definitions.key(connection, definition),  # type: ignore[arg-type]
-            status=status,  # type: ignore[arg-type]
-            run=run,  # type: ignore[arg-type]
-            revision=revision,  # type: ignore[arg-type]
-            fence=fence,  # type: ignore[arg-type]
-            owner=owner,  # type: ignore[arg-type]
-            head=head,  # type: ignore[arg-type]
-            data=EMPTY if data is None else data,  # type: ignore[arg-type]
-            values=EMPTY if values is None else values,  # type: ignore[arg-type]
-            created_at=created_at,  # type: ignore[arg-type]
-            ended_at=ended_at,  # type: ignore[arg-type]
-            wake_at=wake_at,  # type: ignore[arg-type]
-            blocked_reason=blocked_reason,  # type: ignore[arg-type]
-            activations=activations,  # type: ignore[arg-type]
-            name=name,  # type: ignore[arg-type]
-            reference=reference,  # type: ignore[arg-type]
-            parent_id=parent_id,  # type: ignore[arg-type]
+            id=row.id,
+            definition=self.definitions.key(connection, row.definition),
+            status=row.status,
+            run=row.run,
+            revision=row.revision,
+            fence=row.fence,
+            owner=row.owner,
+            head=row.head,
+            data=EMPTY if row.data is None else row.data,
+            values=EMPTY if row.values is None else row.values,
+            created_at=row.created_at,
+            ended_at=row.ended_at,
+            wake_at=row.wake_at,
+            blocked_reason=row.blocked_reason,
+            activations=row.activations,
+            name=row.name,
+            reference=row.reference,
+            parent_id=row.parent_id,
             pointers=pointers,
         )
 

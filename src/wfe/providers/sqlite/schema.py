@@ -3,8 +3,8 @@
 An instance has a number besides its id: rows of instances that run at the same time then lie side by side, so that a
 batch changes few pages, and keys are short. Definitions and sessions have numbers too.
 
-What a commit inserts is numbered by `counters`, not by SQLite: no number is used again after its row is gone, so cursors
-stay true and a remembered number never means another instance.
+What a commit inserts is numbered by `counters`, not by SQLite: no number is used again after its row is gone, so
+cursors stay true and a remembered number never means another instance.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ _FIRST = (
         k INTEGER PRIMARY KEY, n INTEGER NOT NULL, revision INTEGER NOT NULL, first_sequence INTEGER NOT NULL,
         count INTEGER NOT NULL, run INTEGER NOT NULL, time INTEGER NOT NULL, records BLOB NOT NULL
     )""",
-    # Which rows of the log are whose, of those up to `counters.indexed`. Thousands are entered at a time, sorted: an index
-    # kept with each row costs a third of all that a step writes.
+    # Which rows of the log are whose, of those up to `counters.indexed`. Thousands are entered at a time, sorted: an
+    # index kept with each row costs a third of all that a step writes.
     """CREATE TABLE log_index (
         n INTEGER, first_sequence INTEGER, k INTEGER, PRIMARY KEY (n, first_sequence, k)
     ) WITHOUT ROWID""",

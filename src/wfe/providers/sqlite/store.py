@@ -46,7 +46,7 @@ class SQLiteStore:
 
     def __init__(self, place: Place, durability: Durability, clock: SystemClock) -> None:
         self._place = place
-        self._durability = durability
+        self._durability: Durability = durability
         self._definitions = DefinitionNumbers()
         self._batches = BatchWriter(place, clock, self._definitions)
         self._claims = Claims(place, clock, self._definitions)

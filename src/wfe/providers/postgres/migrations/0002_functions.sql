@@ -119,7 +119,7 @@ BEGIN
 
     -- Nobody, and sessions that are over: every distinct owner is found by one seek in the index.
     WITH RECURSIVE owners(owner) AS (
-        SELECT ''
+        SELECT '' COLLATE "C"
         UNION ALL
         SELECT (SELECT i.owner FROM @schema@.instance i
                 WHERE i.owner > o.owner AND i.wake_at IS NOT NULL AND i.status <> 'suspended'

@@ -1,0 +1,133 @@
+"""The command `wfe`.
+
+What a command needs is imported when it runs, so that `wfe --help` and shell completion are quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from wfe.cli.exits import CommandError, Exit
+from wfe.cli.place import DEFAULT_URL
+
+__all__ = ["cli", "main"]
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process with its exit code."""
+    try:
+        code = cli.main(arguments, prog_name="wfe", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(Exit.INTERRUPTED)
+    except CommandError as error:
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else Exit.COMPLETE)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="wfe", prog_name="wfe")
+def cli() -> None:
+    """Durable workflows: run pipelines that survive crashes."""
+
+
+_db = click.option("--db", "url", default=DEFAULT_URL, envvar="WFE_DB", show_default=True, help="Where runs are kept.")
+
+
+@cli.command()
+@click.argument("file", type=_FILE, required=False)
+@click.option("--workflow", metavar="ID", help="Which workflow, where the file has several.")
+@click.option("-i", "--input", "inputs", multiple=True, metavar="KEY=VALUE", help="An input; KEY=@FILE reads a file.")
+@click.option("-c", "--config", multiple=True, metavar="KEY=VALUE", help="A value of ((var.KEY)).")
+@_db
+@click.option("--resume", metavar="NAME", help="Continue a run, by name or id; FILE may be left out.")
+@click.option("--name", help="Name of the run, instead of one made up.")
+@click.option("--timeout", metavar="DURATION", help="Save and end after this time, such as 30s or 5m.")
+@click.option("--json", is_flag=True, help="One JSON object per line instead of text.")
+@click.option("--lenient", is_flag=True, help="Take unknown keys of the file as warnings.")
+def run(
+    file: Path | None,
+    workflow: str | None,
+    inputs: tuple[str, ...],
+    config: tuple[str, ...],
+    url: str,
+    resume: str | None,
+    name: str | None,
+    timeout: str | None,
+    json: bool,
+    lenient: bool,
+) -> int:
+    """Run the pipeline FILE to its end, or continue one.
+
+    Exit codes: 0 complete, 1 failed, 2 usage or invalid file, 3 not finished, 130 interrupted (state saved).
+    """
+    if file is None and resume is None:
+        raise click.UsageError("Name a FILE to run, or a run to continue with --resume NAME.")
+    if resume is not None and (inputs or name):
+        raise click.UsageError("A run that is resumed has its name and inputs already; leave out --name and -i.")
+    from wfe.cli.run import RunRequest, run as run_request
+
+    request = RunRequest(
+        file=file,
+        url=url,
+        workflow=workflow,
+        inputs=inputs,
+        config=config,
+        resume=resume,
+        name=name,
+        timeout=None if timeout is None else _duration(timeout),
+        json=json,
+        lenient=lenient,
+    )
+    return run_request(request)
+
+
+def _duration(text: str) -> timedelta:
+    from wfe.model.durations import to_timedelta
+
+    try:
+        found = to_timedelta(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--timeout") from None
+    if found <= timedelta(0):
+        raise click.BadParameter(f"{text!r} is not above zero", param_hint="--timeout")
+    return found
+
+
+@cli.command()
+@click.argument("files", type=_FILE, nargs=-1, required=True, metavar="FILE...")
+@click.option("-c", "--config", multiple=True, metavar="KEY=VALUE", help="A value of ((var.KEY)).")
+@click.option("--lenient", is_flag=True, help="Take unknown keys as warnings.")
+@click.option("--json", is_flag=True, help="One JSON object per problem.")
+def validate(files: tuple[Path, ...], config: tuple[str, ...], lenient: bool, json: bool) -> int:
+    """Check files without running them, and list every problem with its place."""
+    from wfe.cli.validate import validate as validate_files
+
+    return validate_files(files, config, lenient=lenient, json=json)
+
+
+@cli.command()
+@click.argument("file", type=_FILE)
+@click.option("--workflow", metavar="ID", help="Which workflow, where the file has several.")
+@click.option("-c", "--config", multiple=True, metavar="KEY=VALUE", help="A value of ((var.KEY)).")
+@click.option("--format", "form", type=click.Choice(["mermaid", "dot"]), default="mermaid", show_default=True)
+@click.option("--lenient", is_flag=True, help="Take unknown keys as warnings.")
+def graph(file: Path, workflow: str | None, config: tuple[str, ...], form: str, lenient: bool) -> int:
+    """Draw the workflow of FILE as text for Mermaid or Graphviz."""
+    from wfe.cli.inputs import key_values
+    from wfe.cli.loading import choose, load_file
+
+    definition = choose(load_file(file, key_values(config, "-c"), lenient=lenient), workflow, file).definition
+    click.echo((definition.to_mermaid() if form == "mermaid" else definition.to_dot()).rstrip("\n"))
+    return Exit.COMPLETE

@@ -1,0 +1,34 @@
+"""Processes on SQLite are killed at random moments; nothing that was promised is lost, and everything goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.crash.rounds import Bench, seed_of_run
+from tests.crash.snapshot import integrity
+
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
+
+
+def _bench(folder: Path, seed: str) -> Bench:
+    folder.mkdir()
+    return Bench(f"sqlite:///{folder}/wfe.db", folder, seed)
+
+
+def test_killed_once(tmp_path: Path, crash_rounds: Callable[[int], int]) -> None:
+    """After kill -9 at a random moment every acknowledged start, event, request and result is there, everything ends as
+    planned, and only bodies without a recorded result are repeated."""
+    seed = seed_of_run()
+    print("seed", seed)
+    repeated = 0
+
+    for number in range(crash_rounds(100)):
+        bench = _bench(tmp_path / str(number), f"{seed}/{number}")
+        bench.crash_once()
+        repeated += bench.check(bench.recover())
+        assert integrity(bench.folder / "wfe.db") == "ok", bench
+
+    assert repeated > 0, f"no kill hit a running body; nothing was shown (seed {seed})"
