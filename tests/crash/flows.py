@@ -9,22 +9,42 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from tests.crash.ledger import Ledger
 from wfe import Fixed, RetryPolicy, StepExecutionContext, WorkflowBuilder, WorkflowDefinition, WorkflowStatus
 
-__all__ = ["EVENTS", "Expected", "Planned", "definitions", "expected", "initial", "plan", "use_ledger"]
+__all__ = [
+    "EVENTS",
+    "STUCK",
+    "Expected",
+    "Planned",
+    "definitions",
+    "expected",
+    "gate_of",
+    "initial",
+    "plan",
+    "plan_gated",
+    "use_ledger",
+]
 
 Data: TypeAlias = dict[str, Any]
 Context: TypeAlias = StepExecutionContext[Data]
 
 EVENTS = 3
 """How many events each `events` instance waits for, one after another."""
+STUCK = "stuck"
+"""A process of this name does not get past the middle of a `gated` instance until the gate is open."""
 _TURNS = 6
 _ITEMS = (3, 1, 4, 1, 5)
 _CHAIN = 10
 _LONGEST_PAUSE = 0.012
+
+
+def gate_of(ledger: Path) -> Path:
+    """Give the file whose existence opens the gate."""
+    return ledger.with_name("gate")
 
 
 class _Now:
@@ -213,9 +233,40 @@ def _endless() -> WorkflowDefinition[Data]:
     )
 
 
+async def _stuck(context: Context) -> None:
+    with _ledger().body(context):
+        gate = gate_of(_ledger().path)
+        while _ledger().life == STUCK and not gate.exists():
+            await asyncio.sleep(0.01)
+        _count(context)
+
+
+def _stuck_thread(context: Context) -> None:
+    with _ledger().body(context):
+        gate = gate_of(_ledger().path)
+        while _ledger().life == STUCK and not gate.exists():
+            time.sleep(0.01)
+        _count(context)
+
+
+def _gated() -> WorkflowDefinition[Data]:
+    return (
+        WorkflowBuilder[Data]()
+        .start_with(_body(_count))
+        .id("first")
+        .then(_stuck)
+        .id("stuck")
+        .then(_stuck_thread)
+        .id("stuck thread")
+        .then(_body(_count))
+        .id("last")
+        .build("gated")
+    )
+
+
 def definitions() -> list[WorkflowDefinition[Data]]:
     """Build all of them; the same in every process."""
-    makers = (_chain, _parallel, _for_each, _loop, _events, _delay, _retry, _child, _parent, _endless)
+    makers = (_chain, _parallel, _for_each, _loop, _events, _delay, _retry, _child, _parent, _endless, _gated)
     return [make() for make in makers]
 
 
@@ -238,6 +289,11 @@ def plan(rng: random.Random, prefix: str, count: int) -> list[Planned]:
     drawn = kinds + rng.choices(kinds, k=max(0, count - len(kinds)))
     rng.shuffle(drawn)
     return [_planned(rng, kind, f"{prefix}-{kind}-{number}") for number, kind in enumerate(drawn)]
+
+
+def plan_gated(prefix: str, count: int) -> list[Planned]:
+    """Plan instances that stay in the middle of a body where the process is the stuck one."""
+    return [Planned("gated", f"{prefix}-gated-{number}") for number in range(count)]
 
 
 def _planned(rng: random.Random, kind: str, instance_id: str) -> Planned:
@@ -299,5 +355,6 @@ _OUTCOMES: dict[str, Callable[[str], tuple[Data, dict[str, int]]]] = {
     "delay": lambda _: ({"count": 2}, {"after": 1, "after all": 1}),
     "retry": lambda _: ({"attempt": 3, "count": 1}, {"third time": 1, "after": 1}),
     "child": lambda _: ({"count": 42}, {"one": 1, "two": 1}),
+    "gated": lambda _: ({"count": 4}, {"first": 1, "stuck": 1, "stuck thread": 1, "last": 1}),
     "parent": lambda _: ({"before": 1, "from child": 42, "count": 1}, {"before": 1, "after": 1}),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class Entry:
     attempt: int = 0
     key: str = ""
     detail: Any = None
+    at: float = 0.0
+    """Monotonic time of this machine, in seconds; the same clock in all its processes."""
 
 
 class Ledger:
@@ -41,6 +44,7 @@ class Ledger:
 
     def __init__(self, path: Path, life: str) -> None:
         self.life = life
+        self.path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def close(self) -> None:
@@ -59,7 +63,7 @@ class Ledger:
         detail: object = None,
     ) -> None:
         """Add a line."""
-        line = json.dumps([what, self.life, instance, pointer, step, attempt, key, detail])
+        line = json.dumps([what, self.life, instance, pointer, step, attempt, key, detail, time.monotonic()])
         os.write(self._file, line.encode() + b"\n")
 
     @contextmanager

@@ -102,4 +102,5 @@ class Process:
 
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
-    return kept | {"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
+    path = os.pathsep.join(filter(None, [kept.get("PYTHONPATH"), str(_ROOT)]))
+    return kept | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}

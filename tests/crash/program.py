@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from tests.crash.client import carry_out
-from tests.crash.flows import definitions, plan, use_ledger
+from tests.crash.flows import definitions, plan, plan_gated, use_ledger
 from tests.crash.ledger import Ledger
 from wfe import WorkflowHost
 
@@ -41,6 +41,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", default="")
     parser.add_argument("--prefix", default="")
     parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("--gated", type=int, default=0)
     parser.add_argument("--ttl", type=float, default=15)
     return parser.parse_args()
 
@@ -61,13 +62,14 @@ async def _run(options: argparse.Namespace) -> None:
 
 
 async def _work(host: WorkflowHost, ledger: Ledger, options: argparse.Namespace) -> None:
+    wanted = plan_gated(options.prefix, options.gated)
     if options.count:
-        wanted = plan(random.Random(options.seed), options.prefix, options.count)
-        try:
-            await carry_out(host, wanted, ledger, at_once=False, limit=60)
-        except Exception:
-            logging.exception("the client failed")
-            raise
+        wanted += plan(random.Random(options.seed), options.prefix, options.count)
+    try:
+        await carry_out(host, wanted, ledger, at_once=False, limit=60)
+    except Exception:
+        logging.exception("the client failed")
+        raise
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.crash.checks import Record, repeated_bodies, violations
 from tests.crash.client import carry_out
-from tests.crash.flows import Planned, definitions, plan, use_ledger
+from tests.crash.flows import STUCK, Planned, definitions, plan, use_ledger
 from tests.crash.ledger import Ledger, read_ledger
 from tests.crash.processes import Process
 from tests.crash.snapshot import Snapshot, take_snapshot
@@ -48,6 +48,13 @@ class Bench:
         self.prefixes: list[str] = []
         self.lives = 0
 
+    def spawn_stuck(self, gated: int) -> Process:
+        """Start a process whose instances stay in the middle until the gate is open."""
+        self.lives += 1
+        return Process(
+            self.url, self.ledger, STUCK, "--ttl", str(self.ttl), "--gated", str(gated), "--prefix", STUCK
+        )
+
     def spawn(self, *, work: bool = True) -> Process:
         """Start a process; with a client of its own, unless it shall only help."""
         self.lives += 1
@@ -67,7 +74,7 @@ class Bench:
                 process.kill_after(self.rng.uniform(0.02, 0.45))
             else:
                 process.kill_after(self.rng.uniform(0.15, 0.5))
-            self._check_log(process)
+            self.check_log(process)
         self.look()
 
     def look(self) -> None:
@@ -107,7 +114,8 @@ class Bench:
                     await host.wait(instance.id, timeout=_FINISH_SECONDS)
         ledger.close()
 
-    def _check_log(self, process: Process) -> None:
+    def check_log(self, process: Process) -> None:
+        """Fail if a process complained of anything that the crash of another one does not explain."""
         log = process.log
         assert "ERROR" not in log and "Traceback" not in log and "Background work" not in log, f"{self}: {log}"
 

@@ -32,3 +32,44 @@ def test_killed_once(tmp_path: Path, crash_rounds: Callable[[int], int]) -> None
         assert integrity(bench.folder / "wfe.db") == "ok", bench
 
     assert repeated > 0, f"no kill hit a running body; nothing was shown (seed {seed})"
+
+
+def test_killed_again_and_again(tmp_path: Path, crash_rounds: Callable[[int], int]) -> None:
+    """The same holds for a database whose processes die several times in a row, each with new work, before one of them
+    gets to finish."""
+    seed = seed_of_run()
+    print("seed", seed)
+    repeated = 0
+
+    for number in range(crash_rounds(20)):
+        bench = _bench(tmp_path / str(number), f"{seed}/{number}")
+        for _ in range(3):
+            bench.crash_once()
+        repeated += bench.check(bench.recover())
+        assert integrity(bench.folder / "wfe.db") == "ok", bench
+
+    assert repeated > 0, f"no kill hit a running body; nothing was shown (seed {seed})"
+
+
+def test_one_of_two_killed(tmp_path: Path, crash_rounds: Callable[[int], int]) -> None:
+    """When one of two processes that share a file is killed, the other goes on undisturbed with its own work and with
+    that of the dead one; nothing is lost or done twice."""
+    seed = seed_of_run()
+    print("seed", seed)
+    repeated = 0
+
+    for number in range(crash_rounds(20)):
+        bench = _bench(tmp_path / str(number), f"{seed}/{number}")
+        with bench.spawn() as survivor:
+            survivor.wait_ready()
+            with bench.spawn() as victim:
+                victim.wait_ready()
+                victim.kill_after(bench.rng.uniform(0.02, 0.4))
+                bench.check_log(victim)
+            bench.look()
+            survivor.finish()
+            bench.check_log(survivor)
+        repeated += bench.check(bench.recover())
+        assert integrity(bench.folder / "wfe.db") == "ok", bench
+
+    assert repeated > 0, f"no kill hit a running body; nothing was shown (seed {seed})"

@@ -74,6 +74,6 @@ TestPersistence = persistence_suite(in_file, twin=second_process, advance=advanc
 TestPersistenceInMemory = persistence_suite(in_memory, advance=advance)
 TestLock = lock_suite(in_file, twin=second_process, advance=advance, disconnect=disconnect)
 TestLockInMemory = lock_suite(in_memory, advance=advance)
-TestQueue = queue_suite(in_file, twin=second_process, disconnect=disconnect)
+TestQueue = queue_suite(in_file, twin=second_process)
 TestLifecycle = lifecycle_suite(in_file, twin=second_process, disconnect=disconnect)
 TestLifecycleInMemory = lifecycle_suite(in_memory)

@@ -7,7 +7,7 @@ from typing import assert_never
 import msgspec
 
 from wfe.engine import flow
-from wfe.engine.failing import HELD
+from wfe.engine.failing import HELD, HELD_ENTERING
 from wfe.engine.passing import go_on, time_passed
 from wfe.engine.transition import Draft
 from wfe.model.message import Control, ControlVerb
@@ -50,8 +50,8 @@ def _resume(draft: Draft) -> None:
     draft.reason = ""
     draft.note(LifecycleKind.WORKFLOW_RESUMED)
     for pointer in draft.live():
-        if pointer.status is PointerStatus.FAILED and pointer.phase == HELD:
-            draft.put(_replace(pointer.rearmed(), phase=""))
+        if pointer.phase in {HELD, HELD_ENTERING}:
+            draft.put(_replace(pointer.rearmed(), phase=flow.ENTERING if pointer.phase == HELD_ENTERING else ""))
     go_on(draft)
     time_passed(draft)
     if draft.next_pointer > 1:  # it had begun

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from wfe.model.definition import Policies, Step
     from wfe.model.errors import WfeError
 
-__all__ = ["HELD", "OUTCOME", "fail", "fail_by", "fail_container"]
+__all__ = ["HELD", "HELD_ENTERING", "OUTCOME", "fail", "fail_by", "fail_container"]
 
 _replace = msgspec.structs.replace
 _FAIL = Fail()
@@ -41,6 +41,8 @@ OUTCOME = "outcome"
 """Phase of a body's pointer while the block that its outcome chose is run."""
 HELD = "held"
 """Phase of a failed pointer whose scope does not know of the failure: resuming re-arms it."""
+HELD_ENTERING = "held enter"
+"""As `HELD`, for one that failed before it entered its step."""
 
 
 def fail(
@@ -138,7 +140,7 @@ def _apply(
 
 def _hold(draft: Draft, pointer: Pointer, error: ErrorRecord) -> None:
     """Suspend the instance with this failure; resuming tries the step again."""
-    draft.put(_replace(pointer.gave_up(error), phase=HELD))
+    draft.put(_replace(pointer.gave_up(error), phase=HELD_ENTERING if pointer.phase == flow.ENTERING else HELD))
     draft.note(LifecycleKind.STEP_FAILED, pointer, error=error)
     if not draft.halted:
         draft.status = WorkflowStatus.SUSPENDED

@@ -56,7 +56,7 @@ def go_on(draft: Draft) -> None:
 def wake_up(draft: Draft, pointer: Pointer) -> None:
     """The pause of a pointer is over."""
     step = draft.step_of(pointer)
-    if step.kind is StepKind.BODY and pointer.phase != "enter":
+    if step.kind is StepKind.BODY and pointer.phase != flow.ENTERING:
         flow.begin(draft, pointer)
     elif step.kind is StepKind.DELAY and pointer.error is None:  # an error says that it sleeps before a further attempt
         flow.complete(draft, pointer)
@@ -74,6 +74,13 @@ def _wait_timed_out(draft: Draft, pointer: Pointer) -> None:
 
 
 def _continue(draft: Draft, pointer: Pointer) -> None:
+    try:
+        _take_up(draft, pointer)
+    except AskFailed as failure:
+        flow.fail_asking(draft, pointer, failure)
+
+
+def _take_up(draft: Draft, pointer: Pointer) -> None:
     step = draft.step_of(pointer)
     if pointer.phase == flow.ENDING:
         flow.end_now(draft, pointer)

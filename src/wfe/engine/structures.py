@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from wfe.engine import flow
-from wfe.engine.asking import ChildRequest
+from wfe.engine.asking import AskFailed, ChildRequest
 from wfe.engine.failing import fail_container
 from wfe.engine.timers import wake_time
 from wfe.engine.transition import Draft
@@ -142,6 +142,8 @@ def _parallel(draft: Draft, step: Step, pointer: Pointer) -> None:
         flow.complete(draft, pointer)
         return
     count = len(step.blocks)
+    if count > draft.places_left:
+        raise _too_many(draft, step)
     container = _replace(pointer, open=count, spawned=count, total=count)
     draft.put(container)
     for block in reversed(step.blocks):
@@ -206,12 +208,13 @@ def _spawn(draft: Draft, step: Step, container: Pointer, slot: int) -> None:
     Those for which this transition has no room are left to the next one.
     """
     wanted = min(_width(step, container) - container.open, container.total - container.spawned)
-    count = min(wanted, draft.room)
+    places, steps_left = draft.places_left, draft.steps_left
+    if wanted > places and not places and not container.open:
+        raise _too_many(draft, step)
+    count = min(wanted, places, steps_left)
     first = container.spawned
     status = PointerStatus.RUNNING
-    if count < wanted and draft.budget >= draft.room:
-        _check_room(draft, step, container, count)
-    elif count < wanted:
+    if count == steps_left and count < min(wanted, places):
         status = PointerStatus.PENDING
         draft.again = draft.again or not draft.halted
     container = _replace(container, status=status, open=container.open + count, spawned=first + count)
@@ -219,6 +222,14 @@ def _spawn(draft: Draft, step: Step, container: Pointer, slot: int) -> None:
     block = _loop_block(step, container)
     for index in range(first + count - 1, first - 1, -1):
         flow.open_block(draft, container, block, index, slot if index == first else 0)
+
+
+def _too_many(draft: Draft, step: Step) -> AskFailed:
+    limit = draft.limits.max_live_pointers
+    return flow.unusable(
+        f"Step {step.id!r} cannot begin its branches: the instance has {limit:,} live pointers, which is the limit. Bound the "
+        "loops around it with max_parallel."
+    )
 
 
 def is_spreading(container: Pointer) -> bool:

@@ -168,12 +168,16 @@ class Draft:
         return [merged[number] for number in sorted(merged) if number not in self.gone]
 
     @property
-    def room(self) -> int:
-        """How many more branches may begin in this transition: it must stay short, and the instance below its limit."""
-        waiting = len(self.todo)
+    def steps_left(self) -> int:
+        """How many more branches may begin in this transition, which must stay short."""
+        return max(0, self.budget - len(self.todo))
+
+    @property
+    def places_left(self) -> int:
+        """How many more branches may begin before the instance has as many live pointers as it may have."""
         made = self.next_pointer - self.head.next_pointer
-        live = len(self.state.pointers) + made - len(self.gone)
-        return max(0, min(self.budget, self.limits.max_live_pointers - live) - waiting)
+        live = len(self.state.pointers) + made - len(self.gone) + len(self.todo)
+        return max(0, self.limits.max_live_pointers - live)
 
     def step_of(self, pointer: Pointer) -> Step:
         """Give the step that a pointer stands on."""

@@ -121,6 +121,7 @@ class BodyRun:
         try:
             # The copy is made of the state as it is now: later transitions of parallel branches do not change it.
             document, values = self._state.data, self._state.values
+            self.base = self._state.revision
             context = self._make_context(document, values)
             if body.executor is not None:
                 return await self._execute(document)
@@ -221,10 +222,19 @@ class BodyRun:
         assert body.executor is not None
         cancelled = asyncio.Event()
         data = _mapping(document)
-        values: dict[str, object] = {}
+        key = state.definition_key
+        values: dict[str, object] = {
+            "workflow": {
+                "id": state.id,
+                "name": state.name,
+                "definition_id": key.id,
+                "version": key.version,
+                "reference": state.reference,
+            }
+        }
         if self._loops:
             item, index = self._loops[0]
-            values = {"item": decode_plain(item), "index": index}
+            values |= {"item": decode_plain(item), "index": index}
         request = StepRequest(
             step_id=pointer.step,
             step_name=body.info.name,

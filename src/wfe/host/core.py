@@ -102,7 +102,7 @@ class HostCore:
         self._claiming = False
         self._inbox_wanted: dict[str, None] = {}
         self._inbox_reading = False
-        self._broken: dict[str, int] = {}
+        self.broken: dict[str, int] = {}
 
     # Time
 
@@ -285,7 +285,7 @@ class HostCore:
     def instance_ended(self, runner: Runner) -> None:
         """An instance has reached its end."""
         self._forget(runner)
-        self._broken.pop(runner.id, None)
+        self.broken.pop(runner.id, None)
         self.waiters.ended(ended_row(runner.state))
         if not self.alone():
             self.background(self.hints.send(None, [Hint(HintKind.ENDED, (runner.id,))]))
@@ -317,8 +317,8 @@ class HostCore:
 
     def broke(self, runner: Runner, error: Exception) -> None:
         """An instance could not be decided or written. Try again a few times, then suspend it with the reason."""
-        count = self._broken.get(runner.id, 0) + 1
-        self._broken[runner.id] = count
+        count = self.broken.get(runner.id, 0) + 1
+        self.broken[runner.id] = count
         _log.error("Instance %s could not go on (attempt %s): %s", runner.id, count, error, exc_info=error)
         if not runner.held:
             return
@@ -328,6 +328,8 @@ class HostCore:
         if count == QUARANTINE_AFTER:
             runner.mailbox.clear()
             runner.deliver(Control(ControlVerb.SUSPEND, f"quarantined: it could not go on: {error}"))
+            for number in sorted(runner.state.running.difference(runner.bodies, runner.awaited)):
+                runner.deliver(BodyStopped(number))  # its answer is what could not be decided; resuming runs it again
             return
         self._forget(runner)  # not even suspending works: keep the lease, so that nobody tries for ever
 
@@ -422,7 +424,10 @@ class HostCore:
 
     def wake_at(self, instance_id: str, wake: Moment) -> None:
         """Look at an instance at a time, if that is soon; the sweep finds the others."""
-        if wake - self.now() > _HEAP_HORIZON or len(self._heap) >= _HEAP_LIMIT:
+        # The sweep does not look at what is held, so those timers are kept however far ahead they are.
+        if instance_id not in self.runners and (
+            wake - self.now() > _HEAP_HORIZON or len(self._heap) >= _HEAP_LIMIT
+        ):
             return
         heapq.heappush(self._heap, (wake, instance_id))
         self._arm()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from wfe.engine.advance import advance
 from wfe.engine.inbox import unpack
 from wfe.model.message import BodyStopped, Message, Started, TimePassed
+from wfe.model.status import WorkflowStatus
 from wfe.ports.store import InboxRow, TransitionOutcome, TransitionWrite
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Runner:
 
     __slots__ = (
         "asker", "awaited", "bodies", "committing", "core", "fence", "held", "id", "inflight", "known_rows", "mailbox",
+        "noted_wake",
         "registration", "rows", "scheduled", "since", "state", "transition",
     )  # fmt: skip
 
@@ -59,6 +61,8 @@ class Runner:
         """Inbox rows seen here and not yet consumed: a row may be told of more than once."""
         self.transition: Transition | None = None
         self.bodies: dict[int, BodyRun] = {}
+        self.noted_wake = 0
+        """The wake time that the host's heap has for this instance."""
         self.awaited: set[int] = set()
         """Pointers whose bodies wait for room on this host."""
         self.since = core.monotonic()
@@ -67,15 +71,20 @@ class Runner:
     def activate(self, inbox: list[InboxRow]) -> None:
         """Begin: what was running runs again, what has come is read, what is due happens."""
         state = self.state
+        is_suspended = state.head.status is WorkflowStatus.SUSPENDED
+        if is_suspended:
+            # Their host died: they run again once the instance is resumed, not because a message was read.
+            self.mailbox.extend(BodyStopped(number) for number in sorted(state.running))
         for row in inbox:
             self.receive(row)
-        if state.head.sequence == 0 and self.registration is not None:
+        if state.head.next_pointer == 1 and self.registration is not None:
             self.deliver(Started())
         if state.head.stopping is not None:
             for number in state.running:
                 self.deliver(BodyStopped(number))
         elif self.registration is not None:
-            self.core.run_bodies(self, sorted(state.running))
+            if not is_suspended:
+                self.core.run_bodies(self, sorted(state.running))
             self.deliver(TimePassed())
         self.core.schedule(self)
 
@@ -114,16 +123,21 @@ class Runner:
             # What has happened comes before what time brings: see `advance`.
             messages.sort(key=lambda message: type(message) is TimePassed)
         core = self.core
-        transition = advance(
-            None if self.registration is None else self.registration.definition,
-            self.state,
-            messages,
-            now=core.now(),
-            asker=self.asker,
-            consumed=rows,
-            random=core.entropy.random,
-            limits=core.limits,
-        )
+        try:
+            transition = advance(
+                None if self.registration is None else self.registration.definition,
+                self.state,
+                messages,
+                now=core.now(),
+                asker=self.asker,
+                consumed=rows,
+                random=core.entropy.random,
+                limits=core.limits,
+            )
+        except Exception:
+            # What was not decided is still to be decided: an answer that is lost here would never come again.
+            self.mailbox[:0], self.rows[:0] = messages, rows
+            raise
         if self._is_empty(transition, rows):
             if not transition.changes.hold and not self.bodies and not self.awaited:
                 core.give_back(self)
@@ -173,10 +187,11 @@ class Runner:
 
     def _accepted(self, transition: Transition, rows: list[int], *, unread: bool) -> None:
         self.state.apply(transition)
-        self.since = self.core.monotonic()
+        core = self.core
+        self.since = core.monotonic()
+        core.broken.pop(self.id, None)
         if rows:
             self.known_rows.difference_update(rows)
-        core = self.core
         if transition.stop:
             self._stop(transition.stop)
         if transition.changes.ended:
@@ -196,7 +211,8 @@ class Runner:
         if unread:
             core.read_inbox(self.id)
         wake = self.state.timers.earliest()
-        if wake is not None:
+        if wake is not None and wake != self.noted_wake:
+            self.noted_wake = wake
             core.wake_at(self.id, wake)
         if self.mailbox or self.rows:
             core.schedule(self)

@@ -15,6 +15,7 @@ from wfe.host.asker import RunnerAsker
 from wfe.host.committer import PendingStart
 from wfe.host.waiting import ended_row
 from wfe.model.document import EMPTY_DOCUMENT, check_size
+from wfe.model.instance import Head
 from wfe.model.message import Message, Started
 from wfe.ports.store import Changes, CommitReply, ParentLink, Start, StartOutcome
 
@@ -68,6 +69,8 @@ def make_start(
         parent=parent,
     )
     later = start_at is not None and start_at > now
+    if later:
+        state.head = Head(start_at=start_at or 0)
     if later or not hold or registration.missing:
         changes = Changes(
             status=state.head.status,

@@ -123,7 +123,7 @@ async def test_lines_are_streamed_while_the_script_runs(watched: Watched) -> Non
 async def test_a_timeout_ends_the_whole_tree(watched: Watched) -> None:
     """When its time is over, the command and all it started, however detached, are ended."""
     script = f"{ESCAPES}sleep 1000"
-    limit, grace = timedelta(seconds=2), timedelta(seconds=0.2)
+    limit, grace = timedelta(seconds=3), timedelta(seconds=0.2)
 
     outcome = await run_shell(spec(script, timeout=limit, grace=grace), on_line=watched.on_line)
 

@@ -177,7 +177,7 @@ class Columns:
         """In the order of their places, as (index in the batch, publish)."""
 
     def arguments(self) -> list[Argument]:
-        """Give the arguments of `commit_v1`, the first six aside."""
+        """Give the arguments of `commit_v1`."""
         for place, write in enumerate(self.transitions, 1):
             self.rows.add(place, write.changes)
             self.rows.add_document(place, write.changes)
@@ -186,7 +186,9 @@ class Columns:
         for insert in self._batch.inbox:
             self.rows.add_message(0, insert)
         events = self._event_columns()
-        return [*self._head(), *transitions, *starts, *self.rows.arguments(), *events]
+        columns = [*transitions, *starts, *self.rows.arguments(), *events]
+        # An empty array would cost what a small one costs, on both sides.
+        return [*self._head(), *(column or None for column in columns)]
 
     def _head(self) -> list[Argument]:
         batch = self._batch
@@ -197,8 +199,8 @@ class Columns:
             flags |= REQUIRED_WAITS
         topics = {topic[0] for topic in self.rows.subscribe[3]}
         topics.update(topic_of(publish.name, publish.key)[0] for _, publish in self.publishes)
-        plans = known_plans(batch.runnable, self._plans) if batch.room else []
-        return [batch_key(batch.id), batch.session, flags, sorted(topics), batch.promote, batch.room, plans]
+        plans = known_plans(batch.runnable, self._plans) if batch.room else None
+        return [batch_key(batch.id), batch.session, flags, sorted(topics) or None, batch.promote, batch.room, plans]
 
     def _transition_columns(self) -> list[Argument]:
         writes = self.transitions

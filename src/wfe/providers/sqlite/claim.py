@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wfe.model.definition import DefinitionKey
 from wfe.model.moment import Moment
 from wfe.ports.store import ClaimReply, LoadedInstance, UnclaimedRow
 from wfe.providers.sqlite.connection import begin_write, commit, roll_back, writing
 from wfe.providers.sqlite.counters import SystemClock, store_time
+from wfe.providers.sqlite.faults import CommitUnknown
 from wfe.providers.sqlite.loading import json_list, take
 from wfe.providers.sqlite.names import DefinitionNumbers
 from wfe.providers.sqlite.place import Place
-from wfe.providers.sqlite.sessions import bury, find_dead
+from wfe.providers.sqlite.sessions import bury, find_dead, remove_locks
 
 __all__ = ["Claims"]
 
@@ -53,6 +54,8 @@ class Claims:
     place: Place
     clock: SystemClock
     definitions: DefinitionNumbers
+    _doubtful: list[tuple[str, list[tuple[str, int]]]] = field(default_factory=list[tuple[str, list[tuple[str, int]]]])
+    """Session and holds of takings whose COMMIT failed; nobody was told of them, so they are given back if they are."""
 
     def claim(
         self,
@@ -65,6 +68,7 @@ class Claims:
         any_definition: bool,
     ) -> ClaimReply:
         """Take instances that have something to do and that no living session holds."""
+        self._settle(connection)
         self._bury(connection)
         now = store_time(connection, self.clock)
         taken: list[LoadedInstance] = []
@@ -111,25 +115,36 @@ class Claims:
     def _take(
         self, connection: sqlite3.Connection, session: str, search: _Search
     ) -> tuple[Moment, list[LoadedInstance]]:
+        taken: list[LoadedInstance] = []
         begin_write(connection)
         try:
             now = search.now = store_time(connection, self.clock)
             row = connection.execute("SELECT k FROM session WHERE id = ? AND expires_at > ?", (session, now)).fetchone()
-            taken = [] if row is None else take(connection, self.definitions, search.numbers(), row[0])
+            if row is not None:
+                taken = take(connection, self.definitions, search.numbers(), row[0])
             if taken:
                 commit(connection, self.place)
             else:
                 roll_back(connection)
+        except CommitUnknown:
+            self._doubtful.append((session, [(instance.id, instance.fence) for instance in taken]))
+            raise
         except BaseException:
             roll_back(connection)
             raise
         return now, taken
 
+    def _settle(self, connection: sqlite3.Connection) -> None:
+        while self._doubtful:
+            self.release(connection, *self._doubtful[-1])
+            self._doubtful.pop()
+
     def _bury(self, connection: sqlite3.Connection) -> None:
         dead = find_dead(connection, self.place, store_time(connection, self.clock))
         if dead:
             with writing(connection, self.place):
-                bury(connection, self.place, dead)
+                gone = bury(connection, dead)
+            remove_locks(self.place, gone)
 
     def _next_wake(self, connection: sqlite3.Connection, now: Moment) -> Moment | None:
         wakes = [connection.execute(NEXT_WAKE, (number, now)).fetchone()[0] for number in all_definitions(connection)]

@@ -8,12 +8,13 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
+from urllib.parse import quote
 
 from wfe.model.errors import ConfigurationError
 from wfe.providers.sqlite.faults import BUSY_LIMIT_SECONDS, CommitUnknown, breaks_connection, is_busy, translated
 from wfe.providers.sqlite.place import MEMORY, Place
 
-__all__ = ["Durability", "begin_write", "close", "connect", "snapshot", "writing"]
+__all__ = ["Durability", "begin_write", "checkpoint", "close", "commit", "connect", "roll_back", "snapshot", "writing"]
 
 Durability: TypeAlias = Literal["power", "process"]
 """`power`: what is committed survives a power loss. `process`: only the death of the process, and is faster."""
@@ -27,9 +28,14 @@ _open: set[sqlite3.Connection] = set()
 
 def connect(place: Place, durability: Durability, *, writes: bool) -> sqlite3.Connection:
     """Open a connection for use by one thread at a time."""
-    timeout = _WRITE_ATTEMPT_SECONDS if writes else BUSY_LIMIT_SECONDS
     connection = sqlite3.connect(
-        place.path or MEMORY, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+        # Never make a file here: `Place.prepare` does, with its mode.
+        MEMORY if place.path is None else f"file:{quote(str(place.path))}?mode=rw",
+        uri=place.path is not None,
+        timeout=_WRITE_ATTEMPT_SECONDS if writes else BUSY_LIMIT_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
     )
     try:
         _use_wal(connection, place)
@@ -112,6 +118,11 @@ def commit(connection: sqlite3.Connection, place: Place) -> None:
             raise CommitUnknown(str(translated(error, place))) from error
         roll_back(connection)
         raise
+
+
+def checkpoint(connection: sqlite3.Connection) -> None:
+    """Move what was committed from the write-ahead log into the file, as far as nobody is in the way."""
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
 def roll_back(connection: sqlite3.Connection) -> None:

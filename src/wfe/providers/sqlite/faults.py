@@ -52,7 +52,7 @@ _HARMLESS = frozenset(
 
 
 class CommitUnknown(ProviderUnavailable):
-    """A COMMIT failed in a way that leaves open whether it happened. Never leaves the provider."""
+    """A COMMIT failed in a way that leaves open whether it happened."""
 
 
 def is_busy(error: sqlite3.Error) -> bool:

@@ -12,7 +12,7 @@ from wfe.providers.sqlite.connection import close, connect, writing
 from wfe.providers.sqlite.counters import SystemClock, store_time
 from wfe.providers.sqlite.faults import translated
 from wfe.providers.sqlite.place import Place
-from wfe.providers.sqlite.sessions import HostLock, bury, find_dead, lock_path, remove_stale_locks
+from wfe.providers.sqlite.sessions import HostLock, bury, find_dead, lock_path, remove_locks, remove_stale_locks
 from wfe.providers.sqlite.store import SQLiteStore
 
 __all__ = ["SQLiteLease", "SQLiteRenewer"]
@@ -53,7 +53,8 @@ class SQLiteLease:
             row = connection.execute("SELECT k FROM session WHERE id = ?", (session,)).fetchone()
             if row is not None:
                 with writing(connection, self._place):
-                    bury(connection, self._place, [row[0]])
+                    gone = bury(connection, [row[0]])
+                remove_locks(self._place, gone)
 
         try:
             await self._store.write(remove)

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 from wfe.model.moment import Moment
 from wfe.providers.sqlite.place import Place
 
-__all__ = ["HostLock", "bury", "find_dead", "lock_path", "remove_stale_locks"]
+__all__ = ["HostLock", "bury", "find_dead", "lock_path", "remove_locks", "remove_stale_locks"]
 
 _BURIED_AT_ONCE = 1000
 _YOUNG_SECONDS = 60.0
@@ -66,12 +66,16 @@ def find_dead(connection: sqlite3.Connection, place: Place, now: Moment) -> list
     return dead
 
 
-def bury(connection: sqlite3.Connection, place: Place, dead: list[int]) -> None:
+def bury(connection: sqlite3.Connection, dead: list[int]) -> list[str]:
     """Make what dead sessions held unheld; inside a write transaction.
 
     Fences stay: the next taking raises them. A session that held very much is done in parts, so that no transaction is
     long; its row stays until nothing is left.
+
+    Returns:
+        The sessions that are gone. When the transaction has committed, `remove_locks` does away with their lock files.
     """
+    gone: list[str] = []
     for number in dead:
         (session,) = connection.execute(
             "UPDATE session SET expires_at = 0 WHERE k = ? RETURNING id", (number,)
@@ -87,8 +91,15 @@ def bury(connection: sqlite3.Connection, place: Place, dead: list[int]) -> None:
         )
         if session is not None and len(held) < _BURIED_AT_ONCE:
             connection.execute("DELETE FROM session WHERE k = ?", (number,))
-            if place.path is not None:
-                lock_path(place, session).unlink(missing_ok=True)
+            gone.append(session)
+    return gone
+
+
+def remove_locks(place: Place, gone: list[str]) -> None:
+    """Remove the lock files of sessions that are over."""
+    if place.path is not None:
+        for session in gone:
+            lock_path(place, session).unlink(missing_ok=True)
 
 
 def _is_free(path: Path) -> bool:

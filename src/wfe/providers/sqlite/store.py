@@ -25,7 +25,7 @@ from wfe.ports.store import (
 )
 from wfe.providers.sqlite.claim import Claims
 from wfe.providers.sqlite.commit import BatchWriter
-from wfe.providers.sqlite.connection import Durability, connect
+from wfe.providers.sqlite.connection import Durability, checkpoint, connect
 from wfe.providers.sqlite.counters import SystemClock
 from wfe.providers.sqlite.faults import CommitUnknown
 from wfe.providers.sqlite.names import DefinitionNumbers
@@ -52,7 +52,7 @@ class SQLiteStore:
         self._claims = Claims(place, clock, self._definitions)
         self._upkeep = Upkeep(place)
         self._reads = Reads()
-        self._writer = Worker("wfe-sqlite-writer", place, self._open_writer)
+        self._writer = Worker("wfe-sqlite-writer", place, self._open_writer, idle=checkpoint)
         self._reader = self._writer
         if place.path is not None:
             self._reader = Worker("wfe-sqlite-reader", place, self._open_reader)

@@ -9,10 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from wfe.model.errors import ConfigurationError, ProviderUnavailable
+from wfe.model.errors import ConfigurationError, ProviderUnavailable, WfeError
 from wfe.providers.sqlite.connection import close, roll_back
 from wfe.providers.sqlite.faults import BUSY_LIMIT_SECONDS, breaks_connection, is_busy, translated
 from wfe.providers.sqlite.place import Place
@@ -20,6 +20,8 @@ from wfe.providers.sqlite.place import Place
 __all__ = ["Worker"]
 
 T = TypeVar("T")
+_IDLE_SECONDS = 1.0
+_MANY_JOBS = 100
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -31,10 +33,18 @@ class Worker:
     fails, jobs are refused at once and the pauses between tries grow.
     """
 
-    def __init__(self, name: str, place: Place, open_connection: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self,
+        name: str,
+        place: Place,
+        open_connection: Callable[[], sqlite3.Connection],
+        idle: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> None:
+        """`idle` is run once when nothing was asked for a while after many jobs."""
         self._name = name
         self._place = place
         self._open_connection = open_connection
+        self._idle = idle
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
@@ -125,8 +135,26 @@ class Worker:
             )
 
     def _run(self) -> None:
-        while (work := self._jobs.get()) is not None:
+        done = 0
+        while True:
+            try:
+                work = self._jobs.get(timeout=_IDLE_SECONDS if self._idle and done >= _MANY_JOBS else None)
+            except Empty:
+                done = 0
+                self._rest()
+                continue
+            if work is None:
+                return
             work()
+            done += 1
+
+    def _rest(self) -> None:
+        try:
+            if self._idle is not None:
+                self._execute(self._idle)
+        except (sqlite3.Error, WfeError):
+            # Nobody has asked for this; who asks next is told if it lasts.
+            return
 
     def _execute(self, job: Callable[[sqlite3.Connection], T]) -> T:
         deadline = time.monotonic() + BUSY_LIMIT_SECONDS

@@ -1,5 +1,6 @@
 -- One batch, in one round trip and one transaction. Everything of variable length comes as parallel arrays; a row names
--- the transition or start that it belongs to by its place: transitions count from 1, starts go on after them.
+-- the transition or start that it belongs to by its place: transitions count from 1, starts go on after them. An array
+-- without elements is null.
 --
 -- p_flags: 1 do not wait for the disk, 2 the batch holds what would happen twice if it were sent twice, 4 some waits must
 -- still stand.
@@ -47,8 +48,8 @@ DECLARE
     v_due text[];
     v_made text[];
     v_due_stripes integer[];
-    v_transitions integer := cardinality(t_id);
-    v_starts integer := cardinality(s_id);
+    v_transitions integer := coalesce(cardinality(t_id), 0);
+    v_starts integer := coalesce(cardinality(s_id), 0);
     v_count bigint;
     v_numbers bigint[];
     v_places bigint[];
