@@ -41,6 +41,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", default="")
     parser.add_argument("--prefix", default="")
     parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("--active", type=int, default=10_000)
     parser.add_argument("--gated", type=int, default=0)
     parser.add_argument("--ttl", type=float, default=15)
     return parser.parse_args()
@@ -49,7 +50,9 @@ def _options() -> argparse.Namespace:
 async def _run(options: argparse.Namespace) -> None:
     ledger = Ledger(options.ledger, options.life)
     use_ledger(ledger)
-    host = WorkflowHost(options.url, lease_ttl=options.ttl, sweep_interval=0.1, name=options.life)
+    host = WorkflowHost(
+        options.url, lease_ttl=options.ttl, sweep_interval=0.1, name=options.life, max_active=options.active
+    )
     host.register(*definitions())
     async with host:
         sys.stdout.write("ready\n")

@@ -55,11 +55,11 @@ class Bench:
             self.url, self.ledger, STUCK, "--ttl", str(self.ttl), "--gated", str(gated), "--prefix", STUCK
         )
 
-    def spawn(self, *, work: bool = True) -> Process:
+    def spawn(self, *, work: bool = True, max_active: int = 10_000) -> Process:
         """Start a process; with a client of its own, unless it shall only help."""
         self.lives += 1
         life = f"life{self.lives}"
-        arguments = ["--ttl", str(self.ttl)]
+        arguments = ["--ttl", str(self.ttl), "--active", str(max_active)]
         if work:
             self.prefixes.append(life)
             arguments += ["--seed", f"{self.seed}/{life}", "--prefix", life, "--count", str(_COUNT)]

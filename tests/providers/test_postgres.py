@@ -41,6 +41,7 @@ def _needs_postgres(postgres_server: object) -> None:
 async def empty_schema() -> AsyncIterator[Provider]:
     schema = f"t_{uuid4().hex[:12]}"
     async with opened(f"{_database[0]}?schema={schema}") as provider:
+        await set_clock(provider, "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
         yield provider
     await admin(f'DROP SCHEMA "{schema}" CASCADE')
 
@@ -63,17 +64,17 @@ async def opened(url: str) -> AsyncIterator[Provider]:
 
 
 async def advance(provider: Provider, duration: timedelta) -> None:
-    """Let the schema's idea of time go ahead."""
+    await set_clock(provider, f"{{schema}}.store_time() + {int(duration.total_seconds() * 1_000_000)}")
+
+
+async def set_clock(provider: Provider, time: str) -> None:
+    """Stop the clock of a schema at a time, so that only tests move it."""
     schema = provider.url.partition("schema=")[2]
     connection = await asyncpg.connect(_database[0])
     try:
-        ahead = await connection.fetchval(
-            f'SELECT "{schema}".store_time() - (extract(epoch FROM clock_timestamp()) * 1000000)::bigint'
-        )
+        now = await connection.fetchval(f"SELECT {time.format(schema=schema)}")
         await connection.execute(
-            f"""CREATE OR REPLACE FUNCTION "{schema}".store_time() RETURNS bigint LANGUAGE sql VOLATILE PARALLEL SAFE
-            RETURN (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
-                + {ahead + int(duration.total_seconds() * 1_000_000)}"""
+            f"CREATE OR REPLACE FUNCTION {schema}.store_time() RETURNS bigint LANGUAGE sql VOLATILE RETURN {now}::bigint"
         )
     finally:
         await connection.close()

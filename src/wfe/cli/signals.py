@@ -13,7 +13,6 @@ from wfe.cli.exits import Exit
 
 __all__ = ["Interruption"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
@@ -26,7 +25,9 @@ class Interruption:
     def watched(self) -> Iterator[None]:
         """Take signals inside this block."""
         loop = asyncio.get_running_loop()
-        taken = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+        taken = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            taken.append(signal.SIGHUP)  # else someone said nohup
         for each in taken:
             loop.add_signal_handler(each, self._signalled)
         try:

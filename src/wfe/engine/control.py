@@ -70,9 +70,8 @@ def _cancel(draft: Draft, reason: str) -> None:
             draft.unsubscribe.append(Unsubscribe(pointer.id, pointer.waits))
         if pointer.runs_body and pointer.id in draft.state.running:
             draft.stop.append(pointer.id)
-        elif pointer.status is not PointerStatus.FAILED:
-            if pointer.open == 0:
-                draft.note(LifecycleKind.STEP_CANCELLED, pointer)
+        elif pointer.open == 0 and pointer.status is not PointerStatus.FAILED:
+            flow.announce_cancelled(draft, pointer)
             draft.remove(pointer)
 
 

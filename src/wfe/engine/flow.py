@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ENDING",
     "ENTERING",
+    "announce_cancelled",
     "arrive",
     "ask",
     "ask_whether",
@@ -320,7 +321,10 @@ def drop_branches(draft: Draft, scope: int, *, keep_failed: bool) -> None:
     kept = _failures(branches) if keep_failed else {}
     for pointer in branches:
         if pointer.id in kept:
-            draft.put(_replace(pointer, status=PointerStatus.FAILED, phase="", wake=0, open=0, error=kept[pointer.id]))
+            error = kept[pointer.id]
+            if pointer.status is not PointerStatus.FAILED:
+                draft.note(LifecycleKind.STEP_FAILED, pointer, error=error)
+            draft.put(_replace(pointer, status=PointerStatus.FAILED, phase="", wake=0, open=0, error=error))
         else:
             _drop(draft, pointer)
     draft.todo[:] = [move for move in draft.todo if move[0] not in inside]
@@ -343,9 +347,14 @@ def _drop(draft: Draft, pointer: Pointer) -> None:
         draft.unsubscribe.append(Unsubscribe(pointer.id, pointer.waits))
     if pointer.runs_body:
         draft.stop.append(pointer.id)
-    if pointer.open == 0 and pointer.status is not PointerStatus.FAILED:
-        draft.note(LifecycleKind.STEP_CANCELLED, pointer)
+    announce_cancelled(draft, pointer)
     draft.remove(pointer)
+
+
+def announce_cancelled(draft: Draft, pointer: Pointer) -> None:
+    """Announce that a step was cut off. A container is not: the steps in it are. A body with branches is both."""
+    if pointer.status is not PointerStatus.FAILED and (pointer.open == 0 or pointer.phase):
+        draft.note(LifecycleKind.STEP_CANCELLED, pointer)
 
 
 def _cancel_child(draft: Draft, pointer: Pointer) -> None:

@@ -309,6 +309,8 @@ class Draft:
         changed = list(self.changed.values())
         run = [number for number in self.run if number in self.changed and self.changed[number].runs_body]
         busy = not self.ended and (bool(run) or self.again or self._still_running())
+        if self.items:
+            self.items = {number: text for number, text in self.items.items() if number in self.changed}
         if self.children:
             self.children = [start for start in self.children if start.parent and start.parent.pointer in self.changed]
         gone_slots = [slot for slot in self.gone_slots if slot < self.fresh_slot]
@@ -325,9 +327,7 @@ class Draft:
             pointers_gone=gone_slots,
             data=None if self.data is self.state.data else self.data,
             values=None if self.values is self.state.values else self.values,
-            items=[ItemsRow(number, text) for number, text in self.items.items() if number not in self.gone]
-            if self.items
-            else (),
+            items=[ItemsRow(number, text) for number, text in self.items.items()] if self.items else (),
             items_gone=[number for number in self.gone if number in known_items] if known_items else (),
             consumed=self.consumed,
             positions=self.positions,

@@ -123,6 +123,8 @@ class BodyRun:
             document, values = self._state.data, self._state.values
             self.base = self._state.revision
             context = self._make_context(document, values)
+            if body.is_plain:  # most bodies: a coroutine function and nothing else to see to
+                return self._answered(await body.function(context), context, document, values)  # type: ignore[misc]
             if body.executor is not None:
                 return await self._execute(document)
             function = body.function
@@ -134,7 +136,11 @@ class BodyRun:
                 answer = await self._call_body(target, context)
             else:
                 answer = await self._limited(target, context)
-            return await self._answered(answer, target, context, document, values)
+            if isinstance(target, StepBody) and type(target).on_success is not StepBody.on_success:
+                await _maybe(target.on_success(context))
+            if body.outputs:
+                self._take_outputs(target, context)
+            return self._answered(answer, context, document, values)
         except asyncio.CancelledError:
             if self.stopping:
                 return None
@@ -250,7 +256,12 @@ class BodyRun:
             values=values,
         )
         try:
-            fields = await body.executor.execute(request)
+            if body.timeout is None:
+                fields = await body.executor.execute(request)
+            else:
+                # The executor ends its work at the limit itself; this is for one that does not.
+                async with asyncio.timeout(body.timeout.total_seconds() + self._around.cancel_grace):
+                    fields = await body.executor.execute(request)
         except asyncio.CancelledError:
             cancelled.set()
             raise
@@ -269,31 +280,27 @@ class BodyRun:
 
     # What came of it
 
-    async def _answered(
-        self, answer: object, target: object, context: StepExecutionContext[Any], document: bytes, values: bytes
+    def _answered(
+        self, answer: object, context: StepExecutionContext[Any], document: bytes, values: bytes
     ) -> Answered | Failed:
         pointer = self._pointer
+        result: Any
         if answer is None:
-            result: Any = NEXT
+            result = NEXT
         elif isinstance(answer, ExecutionResult):
             result = answer
-        elif isinstance(answer, Mapping):
+        elif type(answer) is dict or isinstance(answer, Mapping):
             result = Next(answer)
         else:
             msg = (
                 f"Step {pointer.step!r} answered a {type(answer).__module__}.{type(answer).__qualname__}; a body "
-                "answers an "
-                "ExecutionResult, a mapping or None."
+                "answers an ExecutionResult, a mapping or None."
             )
             raise TypeError(msg)
         if isinstance(result, Failure):
             error = result.error if isinstance(result.error, BaseException) else WfeError(result.error)
             record = record_of(error, code="step_failed" if not isinstance(result.error, WfeError) else None)
             return Failed(pointer.id, pointer.attempt, record, result.retryable, class_names(error))
-        if isinstance(target, StepBody) and type(target).on_success is not StepBody.on_success:
-            await _maybe(target.on_success(context))
-        if self._body.outputs:
-            self._take_outputs(target, context)
         data = context.taken_data
         patch = None if data is UNTOUCHED else self._registration.codec.patch(document, data)
         kept = context.taken_values

@@ -425,9 +425,7 @@ class HostCore:
     def wake_at(self, instance_id: str, wake: Moment) -> None:
         """Look at an instance at a time, if that is soon; the sweep finds the others."""
         # The sweep does not look at what is held, so those timers are kept however far ahead they are.
-        if instance_id not in self.runners and (
-            wake - self.now() > _HEAP_HORIZON or len(self._heap) >= _HEAP_LIMIT
-        ):
+        if instance_id not in self.runners and (wake - self.now() > _HEAP_HORIZON or len(self._heap) >= _HEAP_LIMIT):
             return
         heapq.heappush(self._heap, (wake, instance_id))
         self._arm()

@@ -162,7 +162,11 @@ class DataCodec:
         Raises:
             DataError: One does not.
         """
-        encode = encode_value if self._is_plain else encode_typed
+        if self._is_plain:
+            patch = Patch({str(name): encode_value(value, path=f"$.{name}") for name, value in fields.items()})
+            _check_reserved(patch.changed)
+            return patch
+        encode = encode_typed
         patch = Patch({str(name): encode(value, path=f"$.{name}") for name, value in fields.items()})
         self.check(patch, current)
         return patch

@@ -33,6 +33,7 @@ class Body:
         "inputs",
         "is_async",
         "is_class",
+        "is_plain",
         "outputs",
         "step",
         "timeout",
@@ -51,6 +52,13 @@ class Body:
         self.inputs = tuple(slot for slot in step.values if slot.startswith("input."))
         self.outputs = tuple(slot for slot in step.values if slot.startswith("output."))
         self.concurrency_key = step.step_type
+        self.is_plain = (
+            self.is_async
+            and executor is None
+            and timeout is None
+            and not (self.is_class or self.inputs or self.outputs)
+        )
+        """Whether calling the function with the context is all there is to do."""
         self.info = StepInfo(step.id, step.name or step.id, step.config)
 
 

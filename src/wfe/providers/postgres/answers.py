@@ -19,6 +19,7 @@ class Answer(NamedTuple):
     i: Sequence[int]
     s: Sequence[str]
     b: Sequence[bytes]
+    """The database may have nulls in any of them; where a kind has, its reader says so."""
 
 
 class Answers:
@@ -45,7 +46,7 @@ class Answers:
     def pairs(self, kind: int) -> Mapping[int, int]:
         """Give what stands by turns in the numbers of a row, as a mapping."""
         row = self.one(kind)
-        if row is None or row.i is None:
+        if row is None:
             return {}
         return dict(zip(row.i[::2], row.i[1::2], strict=True))
 
@@ -69,8 +70,9 @@ def _loaded(
     inbox: Sequence[Answer],
 ) -> LoadedInstance:
     _, fence, revision, run, created_at, activations, version, parent_pointer = head.i
-    instance_id, definition_id, definition_hash, name, reference, parent_id, on_parent_end = head.s
-    parent = None if parent_id is None else ParentLink(parent_id, parent_pointer, on_parent_end)
+    instance_id, definition_id, definition_hash = head.s[:3]
+    name, reference, parent_id, on_parent_end = cast("Sequence[str | None]", head.s[3:])
+    parent = None if parent_id is None else ParentLink(parent_id, parent_pointer, on_parent_end or "")
     return LoadedInstance(
         id=instance_id,
         definition=DefinitionKey(definition_id, version, definition_hash),

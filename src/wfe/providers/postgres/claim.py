@@ -89,9 +89,7 @@ class Claims:
 
     async def unclaimed(self, limit: int) -> Sequence[UnclaimedRow]:
         """List what is due and free."""
-        rows = await self._pool.run(
-            "list what is due", lambda connection, _: connection.fetch(self._unclaimed, limit)
-        )
+        rows = await self._pool.run("list what is due", lambda connection, _: connection.fetch(self._unclaimed, limit))
         return [
             UnclaimedRow(
                 row["id"],

@@ -32,6 +32,7 @@ _BY_INSTANCE = attrgetter("instance_id")
 _SLOT, _POINTER, _NUMBER = attrgetter("slot"), attrgetter("pointer"), attrgetter("number")
 _WAIT = attrgetter("pointer", "wait")
 _SEVERAL = 2
+_START_COLUMNS = 20
 _NO_LINK = ParentLink("", 0, "")
 
 
@@ -214,6 +215,8 @@ class Columns:
 
     def _start_columns(self) -> list[Argument]:
         self.starts = self._place_starts()
+        if not self.starts:
+            return [None] * _START_COLUMNS
         starts = [placed.start for placed in self.starts]
         links = [start.parent or _NO_LINK for start in starts]
         changes = [start.changes for start in starts]
@@ -236,7 +239,7 @@ class Columns:
         ]
 
     def _place_starts(self) -> list[_PlacedStart]:
-        """Put starts and children into the order of their locks: by level, then by id; of equal ids the first stays first."""
+        """Put starts and children into the order of their locks: by level, then by id, of equal ids as they came."""
         level = [_PlacedStart(start, 0, 0, order) for order, start in enumerate(self._batch.starts)]
         level += [
             _PlacedStart(child, 0, place, -1)

@@ -7,8 +7,8 @@ Sending a batch twice is safe, whichever of the two the server works on first an
 - what has no such row (messages of the batch itself, events that are promoted) is done only if the batch can insert its
   marker; what was taken is written down in the marker.
 
-So an outcome that a lost connection left unknown needs no look-up of its own: the batch is sent again, and finds what the
-first try did. Row locks and unique indexes make it wait for a first try that still runs.
+So an outcome that a lost connection left unknown needs no look-up of its own: the batch is sent again, and finds what
+the first try did. Row locks and unique indexes make it wait for a first try that still runs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Commit:
             return Answers(await connection.fetch(self._statement, *arguments))
 
         while True:
-            answers = await self._pool.run("commit a batch", send)
+            answers = await self._pool.run("commit a batch", send, first=True)
             try:
                 return _Reply(batch, columns, answers).read()
             except Disturbed:

@@ -170,7 +170,7 @@ class PostgresHints:
             while self._outbox:
                 await asyncio.sleep(_GATHER_SECONDS)
                 outbox, self._outbox = self._outbox, {}
-                await self._notify([(to, payload) for to, hints in outbox.items() for payload in self._payloads(to, hints)])
+                await self._notify([(to, text) for to, hints in outbox.items() for text in self._payloads(to, hints)])
         finally:
             self._sender = None
 

@@ -47,7 +47,7 @@ class PostgresLifecycle:
             follower.set()
 
     async def began(self) -> None:
-        """Wait until those who subscribed "from now on" know where that is: what is committed after this call they get."""
+        """Wait until those who subscribed "from now on" know where that is; they get what is committed after this."""
         while self._beginnings:
             await asyncio.wait(self._beginnings)
 

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 from uuid import uuid4
 
-from wfe.model.errors import ProviderUnavailable
+from wfe.model.errors import ProviderUnavailable, WfeError
 from wfe.providers.postgres.faults import Kind, client, connection_errors, kind_of, translate
 from wfe.providers.postgres.place import Place
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Pool", "Retry", "connect"]
 
 T = TypeVar("T")
+
+Work: TypeAlias = "Callable[[asyncpg.Connection, int], Coroutine[object, object, T]]"
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE = 0.02
@@ -43,8 +45,14 @@ async def connect(place: Place, label: str = "wfe", *, timeout: float = _CONNECT
     return connection
 
 
+class _Labelled(NamedTuple):
+    connection: asyncpg.Connection
+    label: str
+    """Its application name, by which the server's side of it is found."""
+
+
 class Retry:
-    """Counts what was tried, and says how long to wait before the next time: twice as long each time, less a random part."""
+    """Counts tries, and waits between them: twice as long each time, less a random part."""
 
     def __init__(self, limit: float) -> None:
         self._deadline = monotonic() + limit
@@ -68,15 +76,17 @@ class Retry:
 
 
 class Pool:
-    """A few connections of one loop.
+    """A few connections of one loop, of which one at least is never taken by reads.
 
     What runs on them must be safe to run twice: a connection can be lost after the server did the work.
     """
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._idle: list[asyncpg.Connection] = []
+        self._idle: list[_Labelled] = []
         self._room = asyncio.Semaphore(place.pool_size)
+        self._room_to_read = asyncio.Semaphore(max(place.pool_size - 1, 1))
+        self._left_behind: set[str] = set()
         self._closing = False
         self._busy = 0
         self._calm = asyncio.Event()
@@ -87,25 +97,27 @@ class Pool:
         """Where the connections lead."""
         return self._place
 
-    async def run(
-        self, doing: str, work: Callable[[asyncpg.Connection, int], Coroutine[object, object, T]]
-    ) -> T:
+    async def run(self, doing: str, work: Work[T], *, first: bool = False) -> T:
         """Do some work on a connection, again on another one if that is lost.
 
-        `work` gets the connection and how often it was tried before.
+        Args:
+            doing: What it is, for messages: an infinitive.
+            work: Gets the connection, and how often it was tried before.
+            first: It need not wait for reads to end.
 
         Raises:
             ProviderUnavailable: No answer within the limit; what was asked may or may not have happened.
             ConfigurationError: The server refuses, and would again.
             DataError: A value cannot be stored. Nothing was written.
         """
-        retry = Retry(self._place.limit.total_seconds())
+        limit = self._place.limit.total_seconds()
+        retry = Retry(limit)
         errors = connection_errors()
         while True:
             try:
-                async with self._connection(retry.left) as connection:
-                    # Half-open connections answer never: time is limited for each try as for all of them.
-                    async with asyncio.timeout(max(retry.left, 0.001)):
+                async with self._turn(retry.left, first=first), self._connection(retry.left) as connection:
+                    # A half-open connection never answers: half of the time is left for a new one.
+                    async with asyncio.timeout(max(min(retry.left, limit / 2), 0.001)):
                         return await work(connection, retry.attempt)
             except errors as error:
                 if not self._may_try_again(error) or not await retry.pause():
@@ -125,52 +137,75 @@ class Pool:
         return kind in (Kind.LOST, Kind.AGAIN, Kind.STATEMENT_CACHE) and not self._closing
 
     @contextlib.asynccontextmanager
-    async def _connection(self, seconds: float) -> AsyncIterator[asyncpg.Connection]:
+    async def _turn(self, seconds: float, *, first: bool) -> AsyncGenerator[None, None]:
+        async with contextlib.AsyncExitStack() as turns:
+            async with asyncio.timeout(max(seconds, 0.001)):
+                if not first:
+                    await turns.enter_async_context(self._room_to_read)
+                await turns.enter_async_context(self._room)
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _connection(self, seconds: float) -> AsyncGenerator[asyncpg.Connection, None]:
         if self._closing:
             raise ProviderUnavailable(f"The store on PostgreSQL at {self._place.url} is closed; open it first.")
-        async with asyncio.timeout(max(seconds, 0.001)):
-            await self._room.acquire()
-        connection: asyncpg.Connection | None = None
         self._busy += 1
         self._calm.clear()
+        labelled: _Labelled | None = None
         try:
-            connection = self._idle_one() or await connect(
-                self._place, f"wfe {uuid4().hex[:12]}", timeout=max(min(seconds, _CONNECT_SECONDS), 0.001)
-            )
-            yield connection
+            labelled = self._idle_one() or await self._connect(seconds)
+            if self._left_behind:
+                await self._end_left_behind(labelled.connection)
+            yield labelled.connection
         except BaseException as error:
             # After a cancellation or a timeout the answer may still be on its way: such a connection is not used again.
-            if connection is not None:
-                self._put_back(connection, usable=self._is_sound(error))
+            if labelled is not None:
+                self._put_back(labelled, usable=_is_sound(error))
             raise
         else:
-            self._put_back(connection, usable=True)
+            self._put_back(labelled, usable=True)
         finally:
-            self._room.release()
             self._busy -= 1
             if not self._busy:
                 self._calm.set()
 
-    def _is_sound(self, error: BaseException) -> bool:
-        asyncpg_errors = connection_errors()[0]
-        return isinstance(error, asyncpg_errors) and kind_of(error) in (Kind.AGAIN, Kind.DATA, Kind.UNEXPECTED)
+    async def _connect(self, seconds: float) -> _Labelled:
+        label = f"wfe {uuid4().hex}"
+        connection = await connect(self._place, label, timeout=max(min(seconds, _CONNECT_SECONDS), 0.001))
+        return _Labelled(connection, label)
 
-    def _idle_one(self) -> asyncpg.Connection | None:
+    async def _end_left_behind(self, connection: asyncpg.Connection) -> None:
+        """End the server's side of connections that were dropped with work under way, as it may hold locks.
+
+        (One that waits for a client that is gone to take its rows would hold them until TCP gives up.)
+        """
+        labels = list(self._left_behind)
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = ANY ($1::text[]) AND pid <> pg_backend_pid()",
+                labels,
+            )
+        self._left_behind.difference_update(labels)
+
+    def _idle_one(self) -> _Labelled | None:
         while self._idle:
-            connection = self._idle.pop()
-            if not connection.is_closed():
-                return connection
+            labelled = self._idle.pop()
+            if not labelled.connection.is_closed():
+                return labelled
         return None
 
-    def _put_back(self, connection: asyncpg.Connection, *, usable: bool) -> None:
-        if usable and not self._closing and not connection.is_closed():
-            self._idle.append(connection)
-        else:
-            connection.terminate()
+    def _put_back(self, labelled: _Labelled, *, usable: bool) -> None:
+        if usable and not self._closing and not labelled.connection.is_closed():
+            self._idle.append(labelled)
+            return
+        if not usable:
+            self._left_behind.add(labelled.label)
+        labelled.connection.terminate()
 
     def _drop_idle(self) -> None:
-        for connection in self._idle:
-            connection.terminate()
+        for labelled in self._idle:
+            labelled.connection.terminate()
         self._idle.clear()
 
     def open(self) -> None:
@@ -184,7 +219,13 @@ class Pool:
             async with asyncio.timeout(self._place.limit.total_seconds()):
                 await self._calm.wait()
         idle, self._idle = self._idle, []
-        await asyncio.gather(*(_close(connection) for connection in idle))
+        await asyncio.gather(*(_close(labelled.connection) for labelled in idle))
+
+
+def _is_sound(error: BaseException) -> bool:
+    """Tell whether the connection is in order after an error."""
+    refused = isinstance(error, connection_errors()) and kind_of(error) in (Kind.AGAIN, Kind.DATA, Kind.UNEXPECTED)
+    return refused or isinstance(error, WfeError)
 
 
 async def _close(connection: asyncpg.Connection) -> None:

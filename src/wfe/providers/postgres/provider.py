@@ -22,14 +22,14 @@ class PostgresProvider:
     Args:
         url: `postgresql://user:password@host:port/database`. Options after `?`: `schema` (holds all tables; default
             `wfe`, made when it is not there), `pool_size` (default 4), `statement_cache_size` (0 behind a pooler that
-            cannot keep prepared statements), `unavailable_after` (seconds, default 30: how long a call tries to reach the
-            server). Others go to the client, such as `sslmode`.
+            cannot keep prepared statements), `unavailable_after` (seconds, default 30: how long a call tries to reach
+            the server). Others go to the client, such as `sslmode`.
         durability: `"power"`: what is acknowledged survives whatever the server survives, as its own settings say.
-            `"process"`: commits do not wait for the server's disk (`synchronous_commit=off`); a crash of this process loses
-            nothing, one of the server up to about half a second of what was acknowledged, never a part of a commit.
+            `"process"`: commits do not wait for the server's disk (`synchronous_commit=off`); a crash of this process
+            loses nothing, one of the server up to about half a second of what was acknowledged, never half a commit.
 
     Raises:
-        ConfigurationError: The URL or an option is not possible. (That asyncpg is missing shows when the store is opened.)
+        ConfigurationError: The URL or an option is not possible. That asyncpg is missing shows when the store opens.
     """
 
     def __init__(self, url: str, *, durability: Literal["power", "process"] = "power") -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wfe.model.definition import DefinitionKey
 from wfe.model.errors import ConfigurationError
+from wfe.model.status import WorkflowStatus
 from wfe.ports.store import EndedRow, InboxRow, InstanceRow, ListFilter, LogCursorPage, LogRow
 from wfe.providers.postgres.cursor import LogCursor
 from wfe.providers.postgres.pool import Pool
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["Reads"]
 
 _LIST_CURSOR = "before-"
+_LARGEST_NUMBER_DIGITS = 18
+_USUAL = frozenset({WorkflowStatus.RUNNABLE, WorkflowStatus.COMPLETE})
+_LIVE = frozenset({WorkflowStatus.RUNNABLE, WorkflowStatus.SUSPENDED})
 
 
 class Reads:
@@ -31,9 +35,7 @@ class Reads:
             FROM {schema}.instance i
             JOIN {schema}.plan p ON p.n = i.plan
             JOIN {schema}.document d ON d.n = i.n"""
-        self._pointers = (
-            f"ARRAY(SELECT r.state FROM {schema}.pointer r WHERE r.n = i.n ORDER BY r.slot) AS pointers"
-        )
+        self._pointers = f"ARRAY(SELECT r.state FROM {schema}.pointer r WHERE r.n = i.n ORDER BY r.slot) AS pointers"
         self._log = f"""
             SELECT i.id, l.revision, l.first_sequence, l.count, l.run, l.time, l.records, p.id AS definition_id,
                 p.version, l.xid, l.n
@@ -117,7 +119,7 @@ class Reads:
     async def list_instances(
         self, where: ListFilter, limit: int, cursor: str | None
     ) -> tuple[Sequence[InstanceRow], str | None]:
-        """Read a page, newest first. Numbers of instances grow, so the last one of a page tells where the next begins."""
+        """Read a page, newest first. Numbers of instances grow: the last one of a page tells where the next begins."""
         before = None if cursor is None else _number_in(cursor)
         conditions = ["true"]
         arguments: list[object] = []
@@ -130,6 +132,11 @@ class Reads:
             require("i.n < {}", before)
         if where.status:
             require("i.status = ANY ({}::text[])", list(where.status))
+            # What a partial index asks for has to be said in so many words.
+            if not _USUAL.intersection(where.status):
+                conditions.append("i.status NOT IN ('runnable', 'complete')")
+            if set(where.status) <= _LIVE:
+                conditions.append("i.ended_at IS NULL")
         if where.definition_id is not None:
             require("i.definition_id = {}", where.definition_id)
         if where.reference is not None:
@@ -140,7 +147,7 @@ class Reads:
             require("i.parent_id = {}", where.parent_id)
         rows = await self._fetch(
             "list instances",
-            f"SELECT * FROM ({self._instance}) i WHERE {' AND '.join(conditions)} ORDER BY i.n DESC LIMIT {limit + 1:d}",
+            f"SELECT * FROM ({self._instance}) i WHERE {' AND '.join(conditions)} ORDER BY n DESC LIMIT {limit + 1:d}",
             *arguments,
         )
         page = [_instance_row(row) for row in rows[:limit]]
@@ -257,7 +264,7 @@ def _log_row(row: asyncpg.Record) -> LogRow:
 
 def _number_in(cursor: str) -> int:
     number = cursor.removeprefix(_LIST_CURSOR)
-    if number == cursor or not (number.isascii() and number.isdecimal() and len(number) < 19):
+    if number == cursor or not (number.isascii() and number.isdecimal() and len(number) <= _LARGEST_NUMBER_DIGITS):
         raise ConfigurationError(
             f"{cursor!r} is no cursor of this store; pass one that a page gave, unchanged, or None to begin."
         )

@@ -37,7 +37,7 @@ def migrations() -> tuple[Migration, ...]:
     """Read the migrations that this program knows, in order."""
     found = [
         Migration(int(match[1]), file.read_text("utf-8"))
-        for file in files(__package__).joinpath("migrations").iterdir()
+        for file in files("wfe.providers.postgres").joinpath("migrations").iterdir()
         if (match := _FILE_NAME.fullmatch(file.name))
     ]
     return tuple(sorted(found, key=lambda migration: migration.number))

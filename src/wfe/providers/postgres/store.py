@@ -46,9 +46,7 @@ class PostgresStore:
 
     async def open(self) -> None:
         self._pool.open()
-        await self._pool.run(
-            "bring the schema up to date", lambda connection, _: migrate(connection, self._pool.place)
-        )
+        await self._pool.run("bring the schema up to date", lambda connection, _: migrate(connection, self._pool.place))
 
     async def close(self) -> None:
         await self._pool.close()

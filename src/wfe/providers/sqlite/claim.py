@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from wfe.model.definition import DefinitionKey
 from wfe.model.moment import Moment
 from wfe.ports.store import ClaimReply, LoadedInstance, UnclaimedRow
-from wfe.providers.sqlite.connection import begin_write, commit, roll_back, writing
+from wfe.providers.sqlite.connection import begin_write, commit, relaxed, roll_back, writing
 from wfe.providers.sqlite.counters import SystemClock, store_time
 from wfe.providers.sqlite.faults import CommitUnknown
 from wfe.providers.sqlite.loading import json_list, take
@@ -68,8 +68,21 @@ class Claims:
         any_definition: bool,
     ) -> ClaimReply:
         """Take instances that have something to do and that no living session holds."""
-        self._settle(connection)
-        self._bury(connection)
+        with relaxed(connection):
+            self._settle(connection)
+            self._bury(connection)
+            return self._claim(connection, session, runnable, limit, ids, any_definition=any_definition)
+
+    def _claim(
+        self,
+        connection: sqlite3.Connection,
+        session: str,
+        runnable: Collection[DefinitionKey],
+        limit: int,
+        ids: Sequence[str] | None,
+        *,
+        any_definition: bool,
+    ) -> ClaimReply:
         now = store_time(connection, self.clock)
         taken: list[LoadedInstance] = []
         search = _Search(self, connection, now, limit, ids, runnable, any_definition=any_definition)
@@ -80,7 +93,8 @@ class Claims:
 
     def unclaimed(self, connection: sqlite3.Connection, limit: int) -> list[UnclaimedRow]:
         """List what is due and unheld, longest due first."""
-        self._bury(connection)
+        with relaxed(connection):
+            self._bury(connection)
         now = store_time(connection, self.clock)
         search = _Search(self, connection, now, limit, None, (), any_definition=True)
         rows = [connection.execute(UNCLAIMED, (n,)).fetchone() for n in search.numbers()]
@@ -88,7 +102,7 @@ class Claims:
 
     def release(self, connection: sqlite3.Connection, session: str, holds: Sequence[tuple[str, int]]) -> None:
         """Give instances back unchanged."""
-        with writing(connection, self.place):
+        with relaxed(connection), writing(connection, self.place):
             for instance_id, fence in holds:
                 row = connection.execute(
                     "UPDATE instance SET owner = NULL, activations = max(activations - 1, 0) "
@@ -100,7 +114,7 @@ class Claims:
 
     def block(self, connection: sqlite3.Connection, reasons: Mapping[str, str]) -> list[str]:
         """Say why nobody takes instances, of those that are still unheld."""
-        with writing(connection, self.place):
+        with relaxed(connection), writing(connection, self.place):
             now = store_time(connection, self.clock)
             return [
                 instance_id

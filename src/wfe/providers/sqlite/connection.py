@@ -14,13 +14,25 @@ from wfe.model.errors import ConfigurationError
 from wfe.providers.sqlite.faults import BUSY_LIMIT_SECONDS, CommitUnknown, breaks_connection, is_busy, translated
 from wfe.providers.sqlite.place import MEMORY, Place
 
-__all__ = ["Durability", "begin_write", "checkpoint", "close", "commit", "connect", "roll_back", "snapshot", "writing"]
+__all__ = [
+    "Durability",
+    "begin_write",
+    "checkpoint",
+    "close",
+    "commit",
+    "connect",
+    "relaxed",
+    "roll_back",
+    "snapshot",
+    "writing",
+]
 
 Durability: TypeAlias = Literal["power", "process"]
 """`power`: what is committed survives a power loss. `process`: only the death of the process, and is faster."""
 
 _WRITE_ATTEMPT_SECONDS = 0.008
 _CHECKPOINT_PAGES = 4000
+_CACHE_KIB = 16_384
 
 # After a fork, the child's copies of these must not be closed: closing would touch the parent's files.
 _open: set[sqlite3.Connection] = set()
@@ -29,7 +41,7 @@ _open: set[sqlite3.Connection] = set()
 def connect(place: Place, durability: Durability, *, writes: bool) -> sqlite3.Connection:
     """Open a connection for use by one thread at a time."""
     connection = sqlite3.connect(
-        # Never make a file here: `Place.prepare` does, with its mode.
+        # Never make a file here: `create` does, with its mode.
         MEMORY if place.path is None else f"file:{quote(str(place.path))}?mode=rw",
         uri=place.path is not None,
         timeout=_WRITE_ATTEMPT_SECONDS if writes else BUSY_LIMIT_SECONDS,
@@ -41,6 +53,7 @@ def connect(place: Place, durability: Durability, *, writes: bool) -> sqlite3.Co
         _use_wal(connection, place)
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
         connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute("PRAGMA trusted_schema = OFF")
         if not writes:
@@ -93,6 +106,21 @@ def writing(connection: sqlite3.Connection, place: Place) -> Generator[None]:
         roll_back(connection)
         raise
     commit(connection, place)
+
+
+@contextmanager
+def relaxed(connection: sqlite3.Connection) -> Generator[None]:
+    """Let commits return before the disk has them.
+
+    For changes that a power loss may undo: sessions, and who holds what, for it ends all processes on the file anyway. A
+    later commit that waits for the disk makes those before it durable, too.
+    """
+    (level,) = connection.execute("PRAGMA synchronous").fetchone()
+    connection.execute("PRAGMA synchronous = NORMAL")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA synchronous = {level}")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from wfe.model.errors import LeaseLost, ProviderUnavailable
 from wfe.model.moment import microseconds
-from wfe.providers.sqlite.connection import close, connect, writing
+from wfe.providers.sqlite.connection import close, connect, relaxed, writing
 from wfe.providers.sqlite.counters import SystemClock, store_time
 from wfe.providers.sqlite.faults import translated
 from wfe.providers.sqlite.place import Place
@@ -31,7 +31,7 @@ class SQLiteLease:
         lock = self._lock(session)
 
         def insert(connection: sqlite3.Connection) -> None:
-            with writing(connection, self._place):
+            with relaxed(connection), writing(connection, self._place):
                 expires_at = store_time(connection, self._clock) + microseconds(ttl)
                 connection.execute(
                     "INSERT INTO session (id, name, expires_at, locked) VALUES (?, ?, ?, ?)",
@@ -52,7 +52,7 @@ class SQLiteLease:
         def remove(connection: sqlite3.Connection) -> None:
             row = connection.execute("SELECT k FROM session WHERE id = ?", (session,)).fetchone()
             if row is not None:
-                with writing(connection, self._place):
+                with relaxed(connection), writing(connection, self._place):
                     gone = bury(connection, [row[0]])
                 remove_locks(self._place, gone)
 

@@ -55,8 +55,11 @@ class Place:
             raise ValueError("a database in memory has nothing beside it")
         return self.path.with_name(self.path.name + suffix)
 
-    def prepare(self) -> None:
-        """Make sure that a database can be here; the file is made, for its owner alone, if there is none.
+    def check(self) -> None:
+        """Make sure that a database can be here.
+
+        An existing file is not opened for this: closing it again would drop the locks that SQLite holds on it in this
+        process, and another process could then take the file to be unused.
 
         Raises:
             ConfigurationError: It cannot; the message says why.
@@ -70,13 +73,11 @@ class Place:
                 f"The folder {folder} of the SQLite file {self.path} does not exist. Make it first."
             )
         _refuse_network(self.path)
-        try:
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        except OSError as error:
+        if self.path.exists() and not (self.path.is_file() and os.access(self.path, os.R_OK | os.W_OK)):
             raise ConfigurationError(
-                f"The SQLite file {self.path} cannot be opened for writing: {error.strerror}. "
-                "Give this user the right to write the file and its folder, or name another file."
-            ) from error
+                f"The SQLite file {self.path} is not a file that this user may read and write. "
+                "Give this user the right to, on the file and its folder, or name another file."
+            )
 
 
 def _refuse_old_sqlite() -> None:

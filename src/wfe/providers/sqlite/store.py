@@ -27,6 +27,7 @@ from wfe.providers.sqlite.claim import Claims
 from wfe.providers.sqlite.commit import BatchWriter
 from wfe.providers.sqlite.connection import Durability, checkpoint, connect
 from wfe.providers.sqlite.counters import SystemClock
+from wfe.providers.sqlite.creation import create
 from wfe.providers.sqlite.faults import CommitUnknown
 from wfe.providers.sqlite.names import DefinitionNumbers
 from wfe.providers.sqlite.place import Place
@@ -218,7 +219,8 @@ class SQLiteStore:
     def _open_writer(self) -> sqlite3.Connection:
         self._batches.forget_all()
         self._definitions.forget()
-        self._place.prepare()
+        self._place.check()
+        create(self._place)
         connection = connect(self._place, self._durability, writes=True)
         try:
             migrate(connection, self._place)

@@ -360,7 +360,7 @@ class TimerPromises:
         await world.started("held", wake_at=ahead)
         await world.end(await world.started("ended", wake_at=ahead), wake_at=ahead)
 
-        assert (await world.claim()).next_wake is None
+        assert (await world.claim(0)).next_wake is None
 
     async def test_next_wake_counts_instances_of_dead_sessions(self, world: World) -> None:
         """The timer of an instance whose holder died is ahead for all."""
@@ -567,12 +567,13 @@ class BlockPromises:
 
     async def test_block_of_many_with_reasons_of_their_own(self, world: World) -> None:
         """Each instance gets its own reason; a later reason replaces it."""
-        await world.create(due("one"), due("two"))
+        await world.create(due("one"), due("two"), due("three"))
 
-        await world.store.block({"one": "first", "two": "second"})
-        await world.store.block({"two": "third"})
+        await world.store.block({"one": "first", "two": "second", "three": "third"})
+        await world.store.block({"one": "later"})
 
-        assert ((await world.row("one")).blocked_reason, (await world.row("two")).blocked_reason) == ("first", "third")
+        reasons = [(await world.row(name)).blocked_reason for name in ("one", "two", "three")]
+        assert reasons == ["later", "second", "third"]
 
     async def test_block_does_not_hinder_a_claim(self, world: World) -> None:
         """A blocked instance is taken by whoever can run it, and the reason is cleared."""

@@ -72,8 +72,10 @@ class SessionPromises:
         await world.lease.begin(one, name="größe 日本", ttl=HOUR)
         await world.lease.begin(two, name="größe 日本", ttl=HOUR)
 
+        both = await world.lease.alive()
         await world.lease.end(one)
 
+        assert {one, two} <= set(both)
         assert two in await world.lease.alive()
 
     async def test_another_process_sees_the_sessions(self, world: World) -> None:

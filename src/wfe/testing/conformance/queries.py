@@ -447,5 +447,6 @@ async def _listed_in_pages(world: World, size: int, where: ListFilter | None = N
         rows, cursor = await world.store.list_instances(where or ListFilter(), size, cursor)
         assert len(rows) <= size
         ids += [row.id for row in rows]
+        assert len(ids) == len(set(ids)), "an instance is listed twice"
         if cursor is None:
             return ids

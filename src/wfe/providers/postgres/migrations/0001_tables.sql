@@ -61,6 +61,8 @@ CREATE TABLE @schema@.instance (
 
 CREATE INDEX instance_due ON @schema@.instance (owner, plan, wake_at)
     WHERE wake_at IS NOT NULL AND status <> 'suspended';
+CREATE INDEX instance_live ON @schema@.instance (plan, n) WHERE ended_at IS NULL;
+CREATE INDEX instance_unusual ON @schema@.instance (status, n) WHERE status NOT IN ('runnable', 'complete');
 CREATE INDEX instance_ended ON @schema@.instance (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX instance_name ON @schema@.instance (name, n) WHERE name IS NOT NULL;
 CREATE INDEX instance_reference ON @schema@.instance (reference, n) WHERE reference IS NOT NULL;
@@ -156,7 +158,8 @@ CREATE TABLE @schema@.event (
 );
 
 CREATE INDEX event_sequence ON @schema@.event (topic, sequence) WHERE sequence IS NOT NULL;
-CREATE INDEX event_time ON @schema@.event (topic, time, sequence) WHERE sequence IS NOT NULL;
+-- Without the sequence number: a search by number would take this index for the other one, and walk the whole topic.
+CREATE INDEX event_time ON @schema@.event (topic, time) WHERE sequence IS NOT NULL;
 CREATE INDEX event_age ON @schema@.event (time) WHERE sequence IS NOT NULL;
 CREATE INDEX event_future ON @schema@.event (effective_at) WHERE sequence IS NULL;
 
@@ -176,6 +179,12 @@ CREATE TABLE @schema@.inbox (
 );
 
 CREATE INDEX inbox_request ON @schema@.inbox (request) WHERE request <> '';
+
+-- Rows of these come and go: what is left of them is cleared away early.
+ALTER TABLE @schema@.inbox SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+ALTER TABLE @schema@.subscription SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+ALTER TABLE @schema@.item SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+ALTER TABLE @schema@.pointer SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
 
 -- What functions answer: rows of several kinds, in plain arrays that every client can read without asking for types.
 CREATE TYPE @schema@.answer AS (kind integer, i bigint[], s text[], b bytea[]);
