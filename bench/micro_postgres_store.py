@@ -4,8 +4,8 @@
     python -m bench.micro_postgres_store --url postgresql://… --seconds 5 --only step300 --profile
 
 A plain transition is what a step of a chain writes: instance row, one pointer, the data, one log row. `flight` is how
-many batches are written at the same time. Each line gives microseconds per transition: of wall time, of processor time in
-this process (`here`) and in the server (`there`, of a server of its own). On a busy machine look at processor time.
+many batches are written at the same time. Each line gives microseconds per transition: of wall time, of processor time
+in this process (`here`) and in the server (`there`, of a server of its own). On a busy machine look at processor time.
 """
 
 from __future__ import annotations

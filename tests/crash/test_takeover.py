@@ -129,7 +129,7 @@ def test_stopped_for_twice_the_ttl(
             until(lambda: "lost its session" in sleeper.log, "the stopped host learns that it lost its session")  # noqa: B023
             asyncio.run(_offer_work(bench.url, bench.ttl, 5))
             until(lambda: len(_begun(bench, "last", STUCK)) == 5, "the host works again, in a new session")  # noqa: B023
-            refused += sleeper.log.count("its transition was refused (fenced)")
+            refused += sleeper.log.count("was refused (fenced)")
             sleeper.finish()
 
         bench.check(bench.recover())

@@ -58,9 +58,9 @@ def test_the_drawings_of_the_tree_are_true() -> None:
     """On the page and in the code, each error that is a special case of another is drawn behind it."""
     page = (REFERENCE / "errors.md").read_text("utf-8").partition("\n## ")[0]
     special = [
-        (getattr(errors, name).__base__.__name__, name)
+        (getattr(errors, name).__bases__[0].__name__, name)
         for name in errors.__all__
-        if getattr(errors, name).__base__ not in {errors.WfeError, Exception}
+        if getattr(errors, name).__bases__[0] not in {errors.WfeError, Exception}
     ]
 
     for drawing in (page, inspect.getdoc(errors) or ""):

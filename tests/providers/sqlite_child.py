@@ -56,11 +56,10 @@ async def hold(provider: SQLiteProvider, *, fork: bool) -> None:
     """Begin a session, hold an instance, and wait to be killed; with `fork`, a child that goes on living does too."""
     await provider.lease.begin("child", name="child", ttl=HOUR)
     await provider.store.commit(batch("child", "held"))
-    child = os.fork() if fork else -1
-    if child == 0:
-        signal.pause()
-    say("holding", child)
-    await asyncio.sleep(60)
+    if fork and os.fork():
+        await asyncio.sleep(60)
+    say("holding", os.getpid())
+    signal.pause()
 
 
 async def hint(provider: SQLiteProvider) -> None:

@@ -74,7 +74,7 @@ async def set_clock(provider: Provider, time: str) -> None:
     try:
         now = await connection.fetchval(f"SELECT {time.format(schema=schema)}")
         await connection.execute(
-            f"CREATE OR REPLACE FUNCTION {schema}.store_time() RETURNS bigint LANGUAGE sql VOLATILE RETURN {now}::bigint"
+            f"CREATE OR REPLACE FUNCTION {schema}.store_time() RETURNS bigint LANGUAGE sql RETURN {now}::bigint"
         )
     finally:
         await connection.close()

@@ -102,6 +102,7 @@ class HostCore:
         self._claiming = False
         self._inbox_wanted: dict[str, None] = {}
         self._inbox_reading = False
+        self._looking = False
         self.broken: dict[str, int] = {}
 
     # Time
@@ -504,13 +505,23 @@ class HostCore:
     def received_hint(self, hint: Hint) -> None:
         """Another host says that there is something to look at."""
         if hint.kind is HintKind.ENDED:
-            self.waiters.look(hint.ids)
+            if self.waiters.look(hint.ids) and not self._looking:
+                self._looking = True
+                self.background(self._look_for_ends())
             return
-        for each in hint.ids:
+        for each in hint.ids or list(self.runners):
             if each in self.runners:
                 self.read_inbox(each)
             else:
                 self.want([each])
+
+    async def _look_for_ends(self) -> None:
+        """Read the ends that hints told of, for those who wait for them."""
+        try:
+            while ids := self.waiters.take_to_look():
+                self.waiters.found(await self.store.ended(ids, until=self.waiters.untils()))
+        finally:
+            self._looking = False
 
     def background(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
         """Run something beside; its errors are logged."""

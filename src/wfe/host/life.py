@@ -16,6 +16,7 @@ from wfe.host.session import Session
 from wfe.host.sweeper import Sweeper
 from wfe.host.threads import ThreadPool
 from wfe.model.errors import ConfigurationError, DefinitionError, ShuttingDown, WfeError
+from wfe.ports.hints import Hint, HintKind
 from wfe.ports.store import DefinitionRow
 
 if TYPE_CHECKING:
@@ -160,8 +161,11 @@ class Life:
         await session.begin(self._settings.name or f"pid {os.getpid()}")
         self._session = session
         core.session_id = session.id
+        await self._hints.open(session.id, self._received)
         self._is_alone = len(await self._lease.alive()) <= 1
-        await self._hints.open(session.id, core.received_hint)
+        if not self._is_alone:
+            # Others learn that they are not alone any more, and tell this host from now on.
+            await self._hints.send(None, [Hint(HintKind.WORK, ())])
 
     async def _abandon_start(self) -> None:
         self._core = None
@@ -173,6 +177,13 @@ class Life:
         await self._store.close()
 
     # Going on
+
+    def _received(self, hint: Hint) -> None:
+        self._is_alone = False
+        if self._core is not None:
+            self._core.received_hint(hint)
+            if not hint.ids:
+                self.look_around()
 
     def _session_lost(self, reason: str) -> None:
         """The lease is lost: stop every body, write nothing, and begin anew."""

@@ -166,6 +166,8 @@ class Runner:
         messages, rows = self.inflight
         self.inflight = ([], [])
         if not self.held or transition is None:
+            if outcome is not TransitionOutcome.ACCEPTED:
+                _log.warning("Dropped a late transition of instance %s: it was refused (%s)", self.id, outcome.value)
             return
         if outcome is TransitionOutcome.ACCEPTED:
             self._accepted(transition, rows, unread=unread)

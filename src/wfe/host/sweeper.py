@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from wfe.host.core import QUARANTINE_AFTER
 from wfe.model.errors import ProviderUnavailable
 from wfe.model.message import TimePassed
-from wfe.model.status import WorkflowStatus
 
 if TYPE_CHECKING:
     from wfe.host.core import HostCore
@@ -24,7 +23,6 @@ _PROMOTE_AT_ONCE = 500
 _UNCLAIMED_AT_ONCE = 200
 _INBOX_EVERY = 5
 _LONG_ACTIVATION = 60.0
-_ENDED = frozenset(status for status in WorkflowStatus if status.is_terminal)
 
 
 class Sweeper:
@@ -126,10 +124,9 @@ class Sweeper:
 
     async def _tell_waiters(self) -> None:
         waiters = self._core.waiters
-        waiters.to_look.clear()
         ids = [each for each in waiters.waited_for() if each not in self._core.runners]
         if ids:
-            waiters.found(await self._core.store.ended(ids, until=waiters.untils()), _ENDED)
+            waiters.found(await self._core.store.ended(ids, until=waiters.untils()))
 
     def _keep_long_ones_alive(self) -> None:
         """A body that has run for long shows that its instance does not kill its host.

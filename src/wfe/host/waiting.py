@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from wfe.engine.state import encode_head, encode_pointer
 from wfe.model.errors import WaitTimeout, WfeError, WorkflowNotFound
+from wfe.model.status import WorkflowStatus
 from wfe.ports.store import EndedRow
 
 if TYPE_CHECKING:
@@ -43,9 +44,8 @@ class Waiters:
         self._futures: dict[str, list[tuple[asyncio.Future[EndedRow], Collection[str]]]] = {}
         self._results: OrderedDict[str, EndedRow] = OrderedDict()
         self._bytes = 0
-        self.to_look: set[str] = set()
-        """Instances that waiters should look for in the store: a hint said that they ended."""
-        self.hinted = asyncio.Event()
+        self._to_look: set[str] = set()
+        """Instances that a hint said to have ended elsewhere."""
 
     def result(self, instance_id: str) -> EndedRow | None:
         """Give the end of an instance, if it was here and is remembered."""
@@ -91,10 +91,10 @@ class Waiters:
         if pairs and any(runner.state.head.status in until for _, until in pairs):
             self._tell(ended_row(runner.state), ended=False)
 
-    def found(self, rows: Iterable[EndedRow], ended: Collection[str]) -> None:
+    def found(self, rows: Iterable[EndedRow]) -> None:
         """Rows were read from the store for those who wait."""
         for row in rows:
-            self._tell(row, ended=row.status in ended)
+            self._tell(row, ended=WorkflowStatus(row.status).is_terminal)
 
     def _tell(self, row: EndedRow, *, ended: bool) -> None:
         pairs = self._futures.get(row.id)
@@ -118,11 +118,15 @@ class Waiters:
         if old is not None:
             self._bytes -= len(old.data) + _ROW_OVERHEAD
 
-    def look(self, ids: Iterable[str]) -> None:
-        """A hint says that these have ended somewhere."""
-        self.to_look.update(each for each in ids if each in self._futures)
-        if self.to_look:
-            self.hinted.set()
+    def look(self, ids: Iterable[str]) -> bool:
+        """A hint says that these have ended somewhere. True: somebody waits for one of them."""
+        self._to_look.update(each for each in ids if each in self._futures)
+        return bool(self._to_look)
+
+    def take_to_look(self) -> list[str]:
+        """Give the instances to look for in the store, once."""
+        ids, self._to_look = sorted(self._to_look), set()
+        return ids
 
 
 async def wait_for_end(core: HostCore, instance_id: str, timeout: timedelta | None, until: frozenset[str]) -> EndedRow:

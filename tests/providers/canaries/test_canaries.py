@@ -7,13 +7,15 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.providers.canaries.broken import CANARIES, Canary
+from tests.providers.canaries import claims, events, hosts, messages, reading, transitions
+from tests.providers.canaries.planting import CANARIES, Canary
 from tests.providers.test_memory import TestLifecycle, TestLock, TestPersistence, TestQueue
 from wfe.testing.conformance import hints, lifecycle, log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+PLANTED_BY = (transitions, claims, messages, events, reading, hosts)
 SUITES = {"lifecycle": TestLifecycle, "lock": TestLock, "persistence": TestPersistence, "queue": TestQueue}
 del TestLifecycle, TestLock, TestPersistence, TestQueue  # they are collected where they belong
 

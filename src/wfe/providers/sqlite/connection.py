@@ -112,8 +112,8 @@ def writing(connection: sqlite3.Connection, place: Place) -> Generator[None]:
 def relaxed(connection: sqlite3.Connection) -> Generator[None]:
     """Let commits return before the disk has them.
 
-    For changes that a power loss may undo: sessions, and who holds what, for it ends all processes on the file anyway. A
-    later commit that waits for the disk makes those before it durable, too.
+    For changes that a power loss may undo: sessions, and who holds what, for it ends all processes on the file anyway.
+    A later commit that waits for the disk makes those before it durable, too.
     """
     (level,) = connection.execute("PRAGMA synchronous").fetchone()
     connection.execute("PRAGMA synchronous = NORMAL")

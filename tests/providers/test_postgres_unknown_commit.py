@@ -1,0 +1,285 @@
+"""An outcome that a lost connection left unknown is found out, whenever the connection was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from tests.providers.postgres_proxy import Moment, Proxy, proxied
+from wfe.ports.store import (
+    Batch,
+    CommitReply,
+    PointerRow,
+    PublishOutcome,
+    StartOutcome,
+    TransitionOutcome,
+)
+from wfe.providers.postgres import PostgresProvider
+from wfe.testing.conformance.values import (
+    DEFINITION,
+    HOUR,
+    announcements,
+    as_child,
+    due,
+    event,
+    fresh_id,
+    message,
+    start,
+    transition,
+    wait,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+MARK = b"-mark-"
+HERE = "session-here"
+CUTS = [Moment.BEFORE, Moment.HALFWAY, Moment.DURING, Moment.AFTER]
+
+
+@dataclass(eq=False)
+class Line:
+    """A provider behind a proxy, and one that reaches the server directly."""
+
+    provider: PostgresProvider
+    direct: PostgresProvider
+    proxy: Proxy
+    url: str
+
+    async def cut(self, moment: Moment, batch: Batch) -> CommitReply:
+        """Commit a batch that carries the mark over a connection that is lost at a moment."""
+        self.proxy.arm(moment, MARK)
+        reply = await self.provider.store.commit(batch)
+        assert self.proxy.moment is None, "the request with the mark was not seen"
+        return reply
+
+    async def count(self, table: str) -> int:
+        """Count rows."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            return int(await connection.fetchval(f"SELECT count(*) FROM wfe.{table}"))
+        finally:
+            await connection.close()
+
+
+@pytest.fixture
+async def line(postgres_url: str) -> AsyncIterator[Line]:
+    async with proxied(postgres_url) as proxy:
+        async with opened(postgres_url) as direct, opened(proxy.url(postgres_url, unavailable_after=20)) as provider:
+            await direct.lease.begin(HERE, name="host", ttl=HOUR)
+            yield Line(provider, direct, proxy, postgres_url)
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[PostgresProvider]:
+    provider = PostgresProvider(url)
+    await provider.store.open()
+    try:
+        yield provider
+    finally:
+        await provider.hints.close()
+        await provider.store.close()
+
+
+def batch(**parts: object) -> Batch:
+    """Make a batch of the session; its id is fresh."""
+    return Batch(**({"id": fresh_id("batch-"), "session": HERE, "runnable": [DEFINITION]} | parts))
+
+
+def everything() -> Batch:
+    """Make a batch of one of everything: each part would show if it happened twice."""
+    return batch(
+        transitions=[
+            transition(
+                "held",
+                1,
+                1,
+                head=MARK,
+                pointers=[PointerRow(1, b"p")],
+                children=[as_child("child", "held")],
+                messages=[message("free", b"from held")],
+                subscribe=[wait(key="stored")],
+                **announcements(2, first=3),
+            ),
+            transition("stale", 7, 1),
+        ],
+        starts=[start("new", hold=True), start("held")],
+        publishes=[event(key="awaited", event_id="event-1"), event(key="awaited", event_id="event-2")],
+        inbox=[message("free", b"control", request="request-1"), message("nobody")],
+        room=1,
+    )
+
+
+async def prepare(line: Line) -> None:
+    """Make what `everything` changes."""
+    await line.direct.store.commit(
+        batch(
+            starts=[
+                start("held", hold=True, **announcements(2)),
+                start("stale", hold=True),
+                start("waiting", subscribe=[wait(key="awaited")]),
+                due("free"),
+            ],
+        )
+    )
+    await line.direct.store.commit(batch(publishes=[event(key="stored", event_id="event-0")]))
+
+
+def assert_done(reply: CommitReply) -> None:
+    """The reply is that of the batch's only effect."""
+    assert list(reply.transitions) == [TransitionOutcome.ACCEPTED, TransitionOutcome.STALE]
+    assert list(reply.starts) == [StartOutcome.CREATED, StartOutcome.CONFLICT] or list(reply.starts) == [
+        StartOutcome.CREATED,
+        StartOutcome.EXISTS,
+    ]
+    assert [publication.outcome for publication in reply.publishes] == [PublishOutcome.CREATED] * 2
+    assert list(reply.inbox) == [True, False]
+    assert list(reply.children) == ["child"]
+    assert len(reply.taken) == 1
+
+
+async def assert_once(line: Line, reply: CommitReply) -> None:
+    """Everything in the tables is there once, and what the session holds it knows of."""
+    store = line.direct.store
+    held, free, new = [await store.get(each) for each in ("held", "free", "new")]
+    assert held is not None
+    assert free is not None
+    assert new is not None
+    assert (held.revision, held.fence, new.fence) == (2, 1, 1)
+    assert [row.message for row in await store.inbox(["free"])] == [b"from held", b"control"]
+    assert [row.key for row in await store.inbox(["waiting"])] == ["awaited"]
+    assert [row.key for row in await store.inbox(["held"])] == []
+    (taken,) = reply.taken
+    holds = {row.id for row in (await store.list_instances(_ALL, 100))[0] if row.owner == HERE}
+    assert holds == {"held", "stale", "new", taken.id}
+    assert await line.count("event") == 3
+    assert await line.count("log") == 4 + 1 + 2
+
+
+from wfe.ports.store import ListFilter  # noqa: E402
+
+_ALL = ListFilter()
+
+
+class TestOneCut:
+    """A connection is lost once; the store finds out by itself."""
+
+    @pytest.mark.parametrize("moment", CUTS)
+    async def test_every_part_happens_once(self, line: Line, moment: Moment) -> None:
+        """Whenever the connection is lost, the batch is written once and its reply tells what became of it."""
+        await prepare(line)
+
+        reply = await line.cut(moment, everything())
+
+        assert_done(reply)
+        await assert_once(line, reply)
+
+    async def test_first_try_that_arrives_last_writes_nothing(self, line: Line) -> None:
+        """A request that reaches the server after its repeat was written finds everything done."""
+        await prepare(line)
+        reply = await line.cut(Moment.LATE, everything())
+
+        line.proxy.let_go.set()
+        await asyncio.wait_for(line.proxy.arrived.wait(), 10)
+
+        assert_done(reply)
+        await assert_once(line, reply)
+
+    async def test_line_that_falls_silent_is_given_up(self, postgres_url: str) -> None:
+        """A connection that gives no answer is left for another one within half of the limit."""
+        async with proxied(postgres_url) as proxy:
+            async with opened(proxy.url(postgres_url, unavailable_after=2)) as provider:
+                await provider.store.commit(batch(starts=[start("held", hold=True)]))
+                proxy.arm(Moment.SILENT, MARK)
+
+                reply = await provider.store.commit(batch(transitions=[transition("held", 1, 1, head=MARK)]))
+
+                row = await provider.store.get("held")
+        assert list(reply.transitions) == [TransitionOutcome.ACCEPTED]
+        assert row is not None
+        assert row.revision == 2
+
+    @pytest.mark.parametrize("moment", [*CUTS, Moment.LATE])
+    async def test_promoted_events_are_promoted_once(self, line: Line, moment: Moment) -> None:
+        """A batch that promotes promotes no more events in its repeat than it was to promote."""
+        now = (await line.direct.store.claim(HERE, [], 0)).now
+        # Effective in the moment that they are stored would be too early to be kept aside.
+        soon = [event(key=f"k{n}", event_id=f"e{n}", effective_at=now + 300_000) for n in range(4)]
+        await line.direct.store.commit(batch(publishes=soon, starts=[start("w", subscribe=[wait(key="k0")])]))
+        async with asyncio.timeout(10):
+            while (await line.direct.store.claim(HERE, [], 0)).now < now + 300_000:
+                await asyncio.sleep(0.05)
+
+        await line.cut(moment, batch(promote=2, starts=[start("new", head=MARK)]))
+        line.proxy.let_go.set()
+        if moment is Moment.LATE:
+            await asyncio.wait_for(line.proxy.arrived.wait(), 10)
+
+        assert await line.count("event WHERE sequence IS NOT NULL") == 2
+        assert len(await line.direct.store.inbox(["w"])) == 1
+
+    @pytest.mark.parametrize("moment", [*CUTS, Moment.LATE])
+    async def test_claim_knows_all_that_it_took(self, line: Line, moment: Moment) -> None:
+        """Every instance that a claim took is in its reply; none stays held by a session that does not know of it."""
+        await line.direct.store.commit(batch(starts=[due(f"due-{n}") for n in range(5)]))
+        session = f"session{MARK.decode()}"
+        await line.direct.lease.begin(session, name="host", ttl=HOUR)
+        line.proxy.arm(moment, MARK)
+
+        reply = await line.provider.store.claim(session, [DEFINITION], 3)
+        line.proxy.let_go.set()
+        if moment is Moment.LATE:
+            await asyncio.wait_for(line.proxy.arrived.wait(), 10)
+
+        rows, _ = await line.direct.store.list_instances(_ALL, 100)
+        assert len(reply.instances) == 3
+        assert {row.id for row in rows if row.owner == session} == {taken.id for taken in reply.instances}
+
+    @pytest.mark.parametrize("moment", CUTS)
+    async def test_refusals_stay_refusals(self, line: Line, moment: Moment) -> None:
+        """A batch of which nothing was accepted is not accepted by its repeat either."""
+        await prepare(line)
+        refused = batch(
+            transitions=[transition("held", 1, 9, head=MARK)],
+            starts=[start("stale", digest=b"other")],
+        )
+
+        reply = await line.cut(moment, refused)
+
+        assert list(reply.transitions) == [TransitionOutcome.FENCED]
+        assert list(reply.starts) == [StartOutcome.CONFLICT]
+
+
+class TestManyCuts:
+    """Connections are lost again and again."""
+
+    async def test_writers_through_random_cuts(self, line: Line) -> None:
+        """Chains of transitions with messages, each cut at some moment, are written without loss or repeat."""
+        steps = 12
+        await line.direct.store.commit(batch(starts=[start("target"), *(start(f"i{n}", hold=True) for n in range(4))]))
+
+        async def chain(instance_id: str, moments: list[Moment]) -> list[TransitionOutcome]:
+            outcomes: list[TransitionOutcome] = []
+            for revision, moment in enumerate(moments, 1):
+                # Another chain may be hit by this cut: then that one finds out.
+                line.proxy.arm(moment, MARK)
+                body = f"{instance_id} {revision}".encode()
+                reply = await line.provider.store.commit(
+                    batch(
+                        transitions=[transition(instance_id, revision, 1, head=MARK)], inbox=[message("target", body)]
+                    )
+                )
+                outcomes += reply.transitions
+            return outcomes
+
+        moments = [CUTS[n % len(CUTS)] for n in range(steps)]
+        outcomes = await asyncio.gather(*(chain(f"i{n}", moments[n:] + moments[:n]) for n in range(4)))
+
+        assert outcomes == [[TransitionOutcome.ACCEPTED] * steps] * 4
+        bodies = sorted(row.message or b"" for row in await line.direct.store.inbox(["target"]))
+        assert bodies == sorted(f"i{n} {step + 1}".encode() for n in range(4) for step in range(steps))
