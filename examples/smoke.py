@@ -1,6 +1,6 @@
 """A first workflow with the package as it is installed: it outlives the host that began it, and ends on another one.
 
-    python examples/smoke.py smoke.db
+python examples/smoke.py smoke.db
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ def shout(context: StepExecutionContext[Greeting]) -> None:
 
 
 definition = (
-    WorkflowBuilder(Greeting).start_with(greet).delay(timedelta(milliseconds=100)).then(shout).build("greeting", version=1)
+    WorkflowBuilder(Greeting)
+    .start_with(greet)
+    .delay(timedelta(milliseconds=100))
+    .then(shout)
+    .build("greeting", version=1)
 )
 
 

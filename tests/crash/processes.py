@@ -46,14 +46,18 @@ class Process:
         self._expect(b"stopped\n")
         assert self._process.wait(_READY_SECONDS) == 0, self.log
 
-    def kill_after(self, seconds: float) -> None:
-        """SIGKILL it after a while."""
+    def stays_for(self, seconds: float) -> None:
+        """Return after a while in which it must not end."""
         try:
             code = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.kill()
-        else:
-            raise AssertionError(f"{self.life} ended by itself with {code}: {self.log}")
+            return
+        raise AssertionError(f"{self.life} ended by itself with {code}: {self.log}")
+
+    def kill_after(self, seconds: float) -> None:
+        """SIGKILL it after a while."""
+        self.stays_for(seconds)
+        self.kill()
 
     def kill(self) -> None:
         """SIGKILL it and return once it is gone."""

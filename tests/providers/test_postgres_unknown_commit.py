@@ -14,6 +14,7 @@ from tests.providers.postgres_proxy import Moment, Proxy, proxied
 from wfe.ports.store import (
     Batch,
     CommitReply,
+    ListFilter,
     PointerRow,
     PublishOutcome,
     StartOutcome,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 MARK = b"-mark-"
 HERE = "session-here"
+ALL = ListFilter()
 CUTS = [Moment.BEFORE, Moment.HALFWAY, Moment.DURING, Moment.AFTER]
 
 
@@ -50,6 +52,15 @@ class Line:
     direct: PostgresProvider
     proxy: Proxy
     url: str
+
+    def leave_behind(self) -> None:
+        """Let the server's side of lost connections live, as if it could not be reached either."""
+        self.provider.store._pool._left_behind = _Forgetful()
+
+    async def let_go(self) -> None:
+        """Send what was held back, and wait until the server has worked on it."""
+        self.proxy.let_go.set()
+        await asyncio.wait_for(self.proxy.arrived.wait(), 10)
 
     async def cut(self, moment: Moment, batch: Batch) -> CommitReply:
         """Commit a batch that carries the mark over a connection that is lost at a moment."""
@@ -65,6 +76,11 @@ class Line:
             return int(await connection.fetchval(f"SELECT count(*) FROM wfe.{table}"))
         finally:
             await connection.close()
+
+
+class _Forgetful(set[str]):
+    def add(self, label: str) -> None:
+        pass
 
 
 @pytest.fixture
@@ -153,17 +169,12 @@ async def assert_once(line: Line, reply: CommitReply) -> None:
     assert (held.revision, held.fence, new.fence) == (2, 1, 1)
     assert [row.message for row in await store.inbox(["free"])] == [b"from held", b"control"]
     assert [row.key for row in await store.inbox(["waiting"])] == ["awaited"]
-    assert [row.key for row in await store.inbox(["held"])] == []
+    assert [row.key for row in await store.inbox(["held"])] == ["stored"]
     (taken,) = reply.taken
-    holds = {row.id for row in (await store.list_instances(_ALL, 100))[0] if row.owner == HERE}
+    holds = {row.id for row in (await store.list_instances(ALL, 100))[0] if row.owner == HERE}
     assert holds == {"held", "stale", "new", taken.id}
     assert await line.count("event") == 3
     assert await line.count("log") == 4 + 1 + 2
-
-
-from wfe.ports.store import ListFilter  # noqa: E402
-
-_ALL = ListFilter()
 
 
 class TestOneCut:
@@ -182,13 +193,27 @@ class TestOneCut:
     async def test_first_try_that_arrives_last_writes_nothing(self, line: Line) -> None:
         """A request that reaches the server after its repeat was written finds everything done."""
         await prepare(line)
+        line.leave_behind()
         reply = await line.cut(Moment.LATE, everything())
 
-        line.proxy.let_go.set()
-        await asyncio.wait_for(line.proxy.arrived.wait(), 10)
+        await line.let_go()
 
         assert_done(reply)
         await assert_once(line, reply)
+
+    async def test_lost_connection_is_ended_at_the_server(self, line: Line) -> None:
+        """Before it is repeated, what was sent over a lost connection is ended, so that it holds no locks."""
+        await prepare(line)
+
+        await line.cut(Moment.LATE, everything())
+        line.proxy.let_go.set()
+
+        connection = await asyncpg.connect(line.url)
+        others = await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'wfe %' AND datname = current_database()"
+        )
+        await connection.close()
+        assert others == 2
 
     async def test_line_that_falls_silent_is_given_up(self, postgres_url: str) -> None:
         """A connection that gives no answer is left for another one within half of the limit."""
@@ -215,10 +240,10 @@ class TestOneCut:
             while (await line.direct.store.claim(HERE, [], 0)).now < now + 300_000:
                 await asyncio.sleep(0.05)
 
+        line.leave_behind()
         await line.cut(moment, batch(promote=2, starts=[start("new", head=MARK)]))
-        line.proxy.let_go.set()
         if moment is Moment.LATE:
-            await asyncio.wait_for(line.proxy.arrived.wait(), 10)
+            await line.let_go()
 
         assert await line.count("event WHERE sequence IS NOT NULL") == 2
         assert len(await line.direct.store.inbox(["w"])) == 1
@@ -229,14 +254,14 @@ class TestOneCut:
         await line.direct.store.commit(batch(starts=[due(f"due-{n}") for n in range(5)]))
         session = f"session{MARK.decode()}"
         await line.direct.lease.begin(session, name="host", ttl=HOUR)
+        line.leave_behind()
         line.proxy.arm(moment, MARK)
 
         reply = await line.provider.store.claim(session, [DEFINITION], 3)
-        line.proxy.let_go.set()
         if moment is Moment.LATE:
-            await asyncio.wait_for(line.proxy.arrived.wait(), 10)
+            await line.let_go()
 
-        rows, _ = await line.direct.store.list_instances(_ALL, 100)
+        rows, _ = await line.direct.store.list_instances(ALL, 100)
         assert len(reply.instances) == 3
         assert {row.id for row in rows if row.owner == session} == {taken.id for taken in reply.instances}
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -61,6 +61,19 @@ def failing_commit(module: ModuleType, end: Callable[[sqlite3.Connection], objec
         yield
     finally:
         vars(module)["commit"] = real
+
+
+@pytest.mark.parametrize(("durability", "level"), [("power", 2), ("process", 1)])
+async def test_durability(tmp_path: Path, durability: Literal["power", "process"], level: int) -> None:
+    """Each commit waits for the disk with `power`, also after a claim, which does not; none does with `process`."""
+    provider = SQLiteProvider(tmp_path / "wfe.db", durability=durability)
+    await provider.store.open()
+    await provider.store.claim("host", [DEFINITION], 1)
+
+    found = await provider.store.write(lambda connection: connection.execute("PRAGMA synchronous").fetchone())
+
+    await provider.store.close()
+    assert found == (level,)
 
 
 async def test_commit_that_failed_but_happened(provider: SQLiteProvider) -> None:

@@ -17,7 +17,9 @@ from wfe.model.status import LifecycleKind
 __all__ = ["Board", "Mark", "StepView", "first_line"]
 
 TAIL_LINES = 10
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(
+    r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
 _MAX_LINE = 500
 _PROTOCOL = "##wfe["
 
@@ -142,6 +144,7 @@ def _apply(view: StepView, event: LifecycleEvent) -> None:
         _begin_tail(view)
     elif event.kind in _PAUSES:
         _open(view, event.time)
+        view.running.discard(pointer)
         view.mark = Mark.PAUSED
         view.note = _pause_note(event)
         view.is_tail_old = True

@@ -1,7 +1,7 @@
 """A store seen through a keyhole: a host on it runs certain instances only.
 
-Any host runs whatever it finds that it knows the definition of. That is right for workers. But who types `wfe run` wants
-one run, and not the pipelines of others, or his own interrupted ones, to come alive in that terminal.
+Any host runs whatever it finds that it knows the definition of. That is right for workers. But who types `wfe run`
+wants one run, and not the pipelines of others, or interrupted ones, to come alive in that terminal.
 """
 
 from __future__ import annotations

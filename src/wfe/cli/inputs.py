@@ -44,7 +44,7 @@ def _text(value: str, what: str) -> str:
 def checked_inputs(
     given: dict[str, str], declared: Sequence[Declaration] | None
 ) -> tuple[dict[str, object], list[str]]:
-    """Give the data to start with, and warnings. Types are those declared; without a declaration, the value's form tells.
+    """Give the data to start with, and warnings. Types are those declared; of other inputs, the value's form tells.
 
     Raises:
         CommandError: Inputs are missing or not of their type; all of them are named.

@@ -14,6 +14,7 @@ import click
 
 from wfe.cli.exits import CommandError, Exit
 from wfe.cli.place import DEFAULT_URL
+from wfe.model.status import WorkflowStatus
 
 __all__ = ["cli", "main"]
 
@@ -33,7 +34,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CommandError as error:
         click.echo(str(error), err=True)
         sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001 - what is not an error of wfe is raised again
+        sys.exit(_told(error))
     sys.exit(code if isinstance(code, int) else Exit.COMPLETE)
+
+
+def _told(error: Exception) -> Exit:
+    """Tell of an error of wfe; any other is a fault of this program and is raised again."""
+    from wfe.model.errors import ConfigurationError, ProviderUnavailable, WfeError
+
+    if not isinstance(error, WfeError):
+        raise error
+    click.echo(f"{error}", err=True)
+    if isinstance(error, ProviderUnavailable):
+        return Exit.UNFINISHED
+    return Exit.INVALID if isinstance(error, ConfigurationError) else Exit.FAILED
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -57,6 +72,7 @@ _db = click.option("--db", "url", default=DEFAULT_URL, envvar="WFE_DB", show_def
 @click.option("--json", is_flag=True, help="One JSON object per line instead of text.")
 @click.option("--lenient", is_flag=True, help="Take unknown keys of the file as warnings.")
 def run(
+    *,
     file: Path | None,
     workflow: str | None,
     inputs: tuple[str, ...],
@@ -76,7 +92,8 @@ def run(
         raise click.UsageError("Name a FILE to run, or a run to continue with --resume NAME.")
     if resume is not None and (inputs or name):
         raise click.UsageError("A run that is resumed has its name and inputs already; leave out --name and -i.")
-    from wfe.cli.run import RunRequest, run as run_request
+    from wfe.cli.request import RunRequest
+    from wfe.cli.run import run as run_request
 
     request = RunRequest(
         file=file,
@@ -110,7 +127,7 @@ def _duration(text: str) -> timedelta:
 @click.option("-c", "--config", multiple=True, metavar="KEY=VALUE", help="A value of ((var.KEY)).")
 @click.option("--lenient", is_flag=True, help="Take unknown keys as warnings.")
 @click.option("--json", is_flag=True, help="One JSON object per problem.")
-def validate(files: tuple[Path, ...], config: tuple[str, ...], lenient: bool, json: bool) -> int:
+def validate(*, files: tuple[Path, ...], config: tuple[str, ...], lenient: bool, json: bool) -> int:
     """Check files without running them, and list every problem with its place."""
     from wfe.cli.validate import validate as validate_files
 
@@ -123,7 +140,7 @@ def validate(files: tuple[Path, ...], config: tuple[str, ...], lenient: bool, js
 @click.option("-c", "--config", multiple=True, metavar="KEY=VALUE", help="A value of ((var.KEY)).")
 @click.option("--format", "form", type=click.Choice(["mermaid", "dot"]), default="mermaid", show_default=True)
 @click.option("--lenient", is_flag=True, help="Take unknown keys as warnings.")
-def graph(file: Path, workflow: str | None, config: tuple[str, ...], form: str, lenient: bool) -> int:
+def graph(*, file: Path, workflow: str | None, config: tuple[str, ...], form: str, lenient: bool) -> int:
     """Draw the workflow of FILE as text for Mermaid or Graphviz."""
     from wfe.cli.inputs import key_values
     from wfe.cli.loading import choose, load_file
@@ -131,3 +148,77 @@ def graph(file: Path, workflow: str | None, config: tuple[str, ...], form: str, 
     definition = choose(load_file(file, key_values(config, "-c"), lenient=lenient), workflow, file).definition
     click.echo((definition.to_mermaid() if form == "mermaid" else definition.to_dot()).rstrip("\n"))
     return Exit.COMPLETE
+
+
+_output = click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+
+
+@cli.command("list")
+@_db
+@click.option("--workflow", metavar="ID", help="Only runs of this workflow.")
+@click.option("--status", multiple=True, type=click.Choice([str(each) for each in WorkflowStatus]), help="Only these.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--cursor", help="Where the page before ended.")
+@_output
+def list_command(
+    *, url: str, workflow: str | None, status: tuple[str, ...], limit: int, cursor: str | None, output: str
+) -> int:
+    """List runs, newest first."""
+    from wfe.cli.look import list_runs
+
+    return list_runs(url, status=status, definition_id=workflow, limit=limit, cursor=cursor, as_json=output == "json")
+
+
+@cli.command("get")
+@click.argument("run_name", metavar="NAME")
+@_db
+@_output
+def get_command(run_name: str, url: str, output: str) -> int:
+    """Show how the run NAME (or its id) stands, and its data."""
+    from wfe.cli.look import show_run
+
+    return show_run(url, run_name, as_json=output == "json")
+
+
+@cli.command("history")
+@click.argument("run_name", metavar="NAME")
+@_db
+@_output
+def history_command(run_name: str, url: str, output: str) -> int:
+    """Show all that happened to the run NAME, in order."""
+    from wfe.cli.look import show_history
+
+    return show_history(url, run_name, as_json=output == "json")
+
+
+def _verb(verb: str, text: str, *, takes_reason: bool = True) -> None:
+    """Add a command that asks something of a run."""
+
+    def command(run_name: str, url: str, reason: str | None = None) -> int:
+        from wfe.cli.look import ask
+
+        return ask(url, run_name, verb, reason)
+
+    command.__doc__ = text
+    decorated = click.argument("run_name", metavar="NAME")(_db(command))
+    if takes_reason:
+        decorated = click.option("--reason", help="Kept with the run.")(decorated)
+    cli.command(verb)(decorated)
+
+
+_verb("suspend", "Let nothing further begin in the run NAME; what runs is finished and recorded.")
+_verb("resume", "Let the suspended run NAME go on; a step that failed is tried again.", takes_reason=False)
+_verb("cancel", "Stop the run NAME: what runs is asked to end, nothing further begins.")
+_verb("terminate", "End the run NAME at once.")
+
+
+@cli.command("publish")
+@click.argument("event_name", metavar="NAME")
+@click.argument("key")
+@click.argument("data", required=False)
+@_db
+def publish_command(event_name: str, key: str, data: str | None, url: str) -> int:
+    """Publish the event NAME with KEY; DATA is JSON, or text where it is not. Shows its id."""
+    from wfe.cli.look import publish
+
+    return publish(url, event_name, key, data)

@@ -6,21 +6,26 @@ from collections.abc import Awaitable, Callable
 
 __all__ = ["ANIMALS", "QUALITIES", "free_name", "name_for"]
 
-QUALITIES = (
-    "able amber ample azure balmy bold brave breezy bright brisk calm candid cheery civil clear clever cosmic cosy crisp "
-    "daring deft eager early easy fair famous fancy fast fine fond frank free fresh gentle giant glad golden good grand "
-    "great green happy hardy hasty honest humble ideal jolly keen kind large light lively loyal lucky mellow merry mild "
-    "modest neat nimble noble novel polite proud prime quick quiet rapid ready royal rustic serene sharp shiny silent "
-    "silver smart snug solid spry stable steady still sturdy subtle sunny super swift tidy tough true vivid warm wise witty"
-).split()
-ANIMALS = (
-    "ant auk badger bat bear beaver bee beetle bison boar bream carp cat cod colt crab crane cricket crow deer dingo dove "
-    "duck eagle eel egret elk falcon ferret finch fox frog gecko gibbon goat goose gull hare hawk heron hornet horse "
-    "husky ibex ibis impala jackal jay kite kiwi koala lark lemur lion lizard llama lynx macaw magpie marten mink mole "
-    "moose moth mouse newt ocelot orca osprey otter owl ox panda parrot perch pigeon pika plover pony puffin puma quail "
-    "rabbit raven robin salmon seal shrew skunk sloth snail sparrow squid stork swan tapir tern tiger toad trout turtle "
-    "viper vole walrus wasp weasel whale wolf wombat wren yak zebra"
-).split()
+QUALITIES = tuple(
+    """
+    able amber ample azure balmy bold brave breezy bright brisk calm candid cheery civil clear clever cosmic cosy
+    crisp daring deft eager early easy fair famous fancy fast fine fond frank free fresh gentle giant glad golden
+    good grand great green happy hardy hasty honest humble ideal jolly keen kind large light lively loyal lucky
+    mellow merry mild modest neat nimble noble novel polite proud prime quick quiet rapid ready royal rustic
+    serene sharp shiny silent silver smart snug solid spry stable steady still sturdy subtle sunny super swift
+    tidy tough true vivid warm wise witty
+    """.split()  # noqa: SIM905 - easier to read and to change than quoted words
+)
+ANIMALS = tuple(
+    """
+    ant auk badger bat bear beaver bee beetle bison boar bream carp cat cod colt crab crane cricket crow deer
+    dingo dove duck eagle eel egret elk falcon ferret finch fox frog gecko gibbon goat goose gull hare hawk heron
+    hornet horse husky ibex ibis impala jackal jay kite kiwi koala lark lemur lion lizard llama lynx macaw magpie
+    marten mink mole moose moth mouse newt ocelot orca osprey otter owl ox panda parrot perch pigeon pika plover
+    pony puffin puma quail rabbit raven robin salmon seal shrew skunk sloth snail sparrow squid stork swan tapir
+    tern tiger toad trout turtle viper vole walrus wasp weasel whale wolf wombat wren yak zebra
+    """.split()  # noqa: SIM905 - easier to read and to change than quoted words
+)
 _TRIES = 20
 
 

@@ -80,7 +80,9 @@ def ending(outcome: Outcome, *, with_lines: bool = True) -> list[str]:
     if outcome.error is None:
         return [text, *([outcome.message] if outcome.message else [])]
     message = outcome.error.message.splitlines() or [""]
-    shown = message[:1] + message[1:][-(_SHOWN_ERROR_LINES - 1) :] if with_lines else [first_line(outcome.error.message)]
+    shown = (
+        message[:1] + message[1:][-(_SHOWN_ERROR_LINES - 1) :] if with_lines else [first_line(outcome.error.message)]
+    )
     return [
         f"{text} Step {outcome.error.step}: {shown[0]}",
         *shown[1:],
@@ -90,4 +92,3 @@ def ending(outcome: Outcome, *, with_lines: bool = True) -> list[str]:
 
 def _rounded(duration: timedelta) -> timedelta:
     return timedelta(seconds=round(duration.total_seconds(), 2))
-

@@ -1,8 +1,8 @@
 """The plan that a run was started with, recorded so that it can be continued without its file.
 
 A store records one plan per structure. Scripts and settings are not part of the structure, so two runs of one version
-may have different ones: an edited script, other `-c` values. Where they differ from what is recorded, the run's own plan
-is recorded beside it under a name made of its content; the run's reference leads there.
+may have different ones: an edited script, other `-c` values. Where they differ from what is recorded, the run's own
+plan is recorded beside it under a name made of its content; the run's reference leads there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ async def record_plan(store: Store, definition: WorkflowDefinition[dict[str, obj
     if any(row.key == definition.key and row.plan == plan for row in rows):
         return
     digest = _digest(plan)
-    await store.save_definition(DefinitionRow(DefinitionKey(OWN_PLAN_PREFIX + digest, 1, digest), plan, definition.source))
+    await store.save_definition(
+        DefinitionRow(DefinitionKey(OWN_PLAN_PREFIX + digest, 1, digest), plan, definition.source)
+    )
 
 
 async def plan_of(store: Store, row: InstanceRow) -> WorkflowDefinition[dict[str, object]]:

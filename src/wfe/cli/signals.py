@@ -7,12 +7,11 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from wfe.cli.exits import Exit
 
 __all__ = ["Interruption"]
-
 
 
 class Interruption:
@@ -22,7 +21,7 @@ class Interruption:
         self._came = asyncio.Event()
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self) -> Generator[None]:
         """Take signals inside this block."""
         loop = asyncio.get_running_loop()
         taken = [signal.SIGINT, signal.SIGTERM]

@@ -54,7 +54,7 @@ class RunnerAsker:
             if isinstance(code, WithContext):
                 return code(data, self._context(question, data))
             return code(data)
-        except Exception as error:  # user code may raise anything
+        except BaseException as error:  # user code may raise anything, and this is the loop that runs all instances
             note = f"the {question.slot.replace('_', ' ')} of step {question.step.id!r}: "
             raise AskFailed(record_of(error, prefix=note), classes=class_names(error)) from error
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from wfe.host.errors_of import class_names, record_of
+from wfe.host.errors_of import class_names, message_of, record_of
 from wfe.model.context import UNTOUCHED, LoopFrame, StepBody, StepExecutionContext, WorkflowInfo
 from wfe.model.definition import Field
 from wfe.model.document import EMPTY_DOCUMENT, Patch, decode_plain, encode_typed, patch_between
@@ -196,6 +196,12 @@ class BodyRun:
 
     async def _in_thread(self, function: Callable[[], Any]) -> object:
         self._call = call = self._around.threads.submit(function, asyncio.get_running_loop())
+        answer, error = await self._outcome(call)
+        if error is not None:
+            raise error
+        return answer
+
+    async def _outcome(self, call: Call) -> tuple[object, BaseException | None]:
         try:
             return await call.done
         except asyncio.CancelledError:
@@ -344,14 +350,14 @@ class BodyRun:
     async def _failed(self, error: BaseException) -> Failed:
         pointer, body = self._pointer, self._body
         if isinstance(error, SystemExit | KeyboardInterrupt):
-            what = f"The body of step {pointer.step!r} tried to end the program ({type(error).__name__}: {error})"
-            return Failed(pointer.id, pointer.attempt, record_of(error, prefix=f"{what} "), classes=class_names(error))
+            prefix = f"The body of step {pointer.step!r} tried to end the program: {type(error).__name__} "
+            return Failed(pointer.id, pointer.attempt, record_of(error, prefix=prefix), classes=class_names(error))
         retryable = not isinstance(error, DataError)
         record = record_of(error)
         own = self._registration.definition.policies_of(pointer.step).retry
         default = self._registration.definition.default_policies.retry
         policy = own or default
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(BaseException):  # what they raise must not hide the error of the body
             if policy is not None and policy.retryable is not None and not policy.retryable(error):
                 retryable = False
             if body.is_class and issubclass(body.function, StepBody):  # type: ignore[arg-type]  # is_class says so
@@ -368,10 +374,10 @@ class BodyRun:
         if type(target).on_failure is not StepBody.on_failure and self._context is not None:
             try:
                 await _maybe(target.on_failure(self._context, error))
-            except Exception as second:  # noqa: BLE001 - recorded beside the first
+            except BaseException as second:  # noqa: BLE001 - recorded beside the first
                 import msgspec
 
-                message = f"{record.message} (and on_failure failed: {type(second).__qualname__}: {second})"
+                message = f"{record.message} (and on_failure failed: {type(second).__qualname__}: {message_of(second)})"
                 record = msgspec.structs.replace(record, message=message)
         return retryable, record
 

@@ -382,7 +382,10 @@ class HostCore:
             run = BodyRun(self._around, registration, body, runner.state, pointer, loops)
             runner.bodies[number] = run
             self._active += 1
-            task = self.loop.create_task(self._run(runner, number, run, body.concurrency_key if limit else ""))
+            task = self.loop.create_task(
+                self._run(runner, number, run, body.concurrency_key if limit else ""),
+                name=f"step {pointer.step!r} of instance {runner.id}",  # the watchdog names it
+            )
             run.task = task
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)

@@ -7,7 +7,7 @@ import traceback
 from wfe.model.errors import WfeError
 from wfe.model.pointer import ErrorRecord
 
-__all__ = ["class_names", "record_of"]
+__all__ = ["class_names", "message_of", "record_of"]
 
 _MAX_MESSAGE = 4_000
 _MAX_TRACEBACK = 16_000
@@ -17,19 +17,24 @@ def record_of(error: BaseException, *, prefix: str = "", code: str | None = None
     """Give the record of an exception: its class, message and traceback, made fit for storing."""
     kind = type(error)
     try:
-        message = str(error) or kind.__qualname__
-    except Exception:  # noqa: BLE001 - an exception whose __str__ raises is still a failure with a name
-        message = f"{kind.__qualname__} (its message could not be made)"
-    try:
         trace = "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 - as above
+    except BaseException:  # noqa: BLE001 - as in `message_of`
         trace = ""
     return ErrorRecord(
         code if code is not None else (error.code if isinstance(error, WfeError) else "step_failed"),
-        _storable(prefix + message)[:_MAX_MESSAGE],
+        _storable(prefix + message_of(error))[:_MAX_MESSAGE],
         type=_storable(f"{kind.__module__}.{kind.__qualname__}"),
         traceback=_storable(trace)[-_MAX_TRACEBACK:],
     )
+
+
+def message_of(error: BaseException) -> str:
+    """Give the message of an exception, its class name where it has none or cannot make it."""
+    name = type(error).__qualname__
+    try:
+        return str(error) or name
+    except BaseException:  # noqa: BLE001 - an exception whose __str__ raises is still a failure with a name
+        return f"{name} (its message could not be made)"
 
 
 def class_names(error: BaseException) -> tuple[str, ...]:

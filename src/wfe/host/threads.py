@@ -25,7 +25,8 @@ class Call:
         self._pool = pool
         self.function = function
         self.loop = loop
-        self.done: asyncio.Future[Any] = loop.create_future()
+        self.done: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+        """Gets the answer or the error. A future's own exception cannot be a StopIteration, but a body's can."""
         self.started = False
         self.abandoned = False
 
@@ -35,12 +36,8 @@ class Call:
 
     def finish(self, answer: object, error: BaseException | None) -> None:
         """Hand the outcome over, in the loop."""
-        if self.done.done():
-            return
-        if error is None:
-            self.done.set_result(answer)
-        else:
-            self.done.set_exception(error)
+        if not self.done.done():
+            self.done.set_result((answer, error))
 
 
 class ThreadPool:
@@ -56,7 +53,7 @@ class ThreadPool:
         self._closed = False
 
     def submit(self, function: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> Call:
-        """Call a function on a thread; `done` of the answer is a future of `loop`."""
+        """Call a function on a thread; `done` of what is given back is a future of `loop`."""
         call = Call(self, function, loop)
         with self._lock:
             self._calls.put(call)

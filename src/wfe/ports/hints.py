@@ -33,8 +33,8 @@ class Hints(Protocol):
     async def open(self, session: str, receive: Callable[[Hint], None]) -> None:
         """Begin to receive: hints sent to this session and those sent to all, except its own.
 
-        `receive` is called in the loop
-        that opened it. After a lost connection was mended, it gets `Hint(WORK, ())`: look at everything.
+        `receive` is called in the loop that opened it. After a lost connection was mended, it gets `Hint(WORK, ())`:
+        look at everything.
         """
         ...
 

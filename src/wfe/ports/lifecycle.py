@@ -14,8 +14,7 @@ class LifecyclePublisher(Protocol):
     """Gives the announcements of a store to subscribers anywhere, resumable by an opaque cursor.
 
     A provider that reads the store's log (as the built-in ones do) needs no publishing side: the log row is committed
-    with the
-    transition.
+    with the transition.
     """
 
     def subscribe(
@@ -24,8 +23,7 @@ class LifecyclePublisher(Protocol):
         """Iterate over (cursor, event) pairs from `since` on (None: from now on; `"start"`: from the oldest kept).
 
         Events of one instance come in the order of their sequence numbers, without a gap. A reader that passes the
-        cursor of the
-        last event it handled gets everything after it; a repeat is possible, a loss is not.
+        cursor of the last event it handled gets everything after it; a repeat is possible, a loss is not.
         """
         ...
 

@@ -1,13 +1,11 @@
 """The store port: the truth about every instance.
 
 Everything that changes goes through `Store.commit`, as part of a batch that is one database transaction. Instance rows
-are
-written by their holder only, guarded by revision and fence; whatever one instance, caller or event means for another
-instance is an inserted inbox row. Reads never lock.
+are written by their holder only, guarded by revision and fence; whatever one instance, caller or event means for
+another instance is an inserted inbox row. Reads never lock.
 
 Times are whole microseconds since the epoch (UTC) of *store time*: the database's clock for PostgreSQL, the system
-clock for
-a local file, never earlier than the last commit's. JSON and packed values are opaque bytes to a store.
+clock for a local file, never earlier than the last commit's. JSON and packed values are opaque bytes to a store.
 """
 
 from __future__ import annotations
@@ -80,8 +78,7 @@ class Subscribe(msgspec.Struct, frozen=True, gc=False):
     """A pointer begins to wait for an event.
 
     Matched in this very transaction against stored events, and against every event published later, whichever commits
-    first.
-    The first that matches, by sequence number, becomes an inbox row and removes the subscription.
+    first. The first that matches, by sequence number, becomes an inbox row and removes the subscription.
     """
 
     pointer: int
@@ -91,8 +88,8 @@ class Subscribe(msgspec.Struct, frozen=True, gc=False):
     as_of: Moment | None = None
     """Match events from this time on.
 
-    None: by position, that is events published at or after the instance's start whose sequence
-    number is above that of the event that this instance consumed last for this name and key. 0: any stored event."""
+    None: by position, that is events published at or after the instance's start whose sequence number is above that of
+    the event that this instance consumed last for this name and key. 0: any stored event, consumed before or not."""
 
 
 class Unsubscribe(msgspec.Struct, frozen=True, gc=False):
@@ -103,9 +100,8 @@ class Unsubscribe(msgspec.Struct, frozen=True, gc=False):
     required: bool = False
     """True for a wait that ends by time.
 
-    If the subscription is already gone (its event was first), the whole transition is
-    refused with WAIT_GONE. False for one that ends by cancel: a matched event is dropped when its inbox row is
-    consumed."""
+    If the subscription is already gone (its event was first), the whole transition is refused with WAIT_GONE. False for
+    one that ends by cancel: a matched event is dropped when its inbox row is consumed."""
 
 
 class InboxInsert(msgspec.Struct, frozen=True, gc=False):
@@ -177,7 +173,10 @@ class Changes(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     consumed: Sequence[int] = ()
     """Ids of inbox rows that this transition applies (or drops); they are deleted."""
     positions: Sequence[tuple[str, str, int]] = ()
-    """(name, key, sequence) of events consumed: the positions from which later waits match."""
+    """(name, key, sequence) of events consumed: the positions from which later waits match.
+
+    They count for the waits that begin in the same transition. A position never goes back, also when an older event is
+    consumed later (by a wait with `as_of`)."""
     subscribe: Sequence[Subscribe] = ()
     unsubscribe: Sequence[Unsubscribe] = ()
     first_sequence: int = 0
@@ -240,7 +239,10 @@ class TransitionOutcome(Enum):
 
 
 class Publish(msgspec.Struct, frozen=True, gc=False):
-    """An event from a caller. `id` makes it idempotent; the same id with other content is a CONFLICT."""
+    """An event from a caller.
+
+    `id` makes it idempotent; the same id with another name, key or payload is a CONFLICT.
+    """
 
     id: str
     name: str
@@ -292,6 +294,7 @@ class InboxRow(msgspec.Struct, frozen=True, gc=False):
     """A stored message of an instance's inbox."""
 
     id: int
+    """Never given to another row, also when this one is gone: a holder may remember what it has seen."""
     instance_id: str
     message: bytes | None = None
     """Packed message; None for a matched event, whose fields follow."""
@@ -363,7 +366,7 @@ class ClaimReply(msgspec.Struct, frozen=True, gc=False):
     now: Moment
     instances: Sequence[LoadedInstance] = ()
     next_wake: Moment | None = None
-    """Earliest wake time of an unheld instance that is not yet due; None: none."""
+    """Earliest wake time of an unheld instance that is not yet due; None: none. SUSPENDED ones have none."""
     next_event: Moment | None = None
     """Earliest effective time of a future event; None: none. At or before `now`: some are due (`Batch.promote`)."""
 
@@ -439,7 +442,9 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
     key: str
     payload: bytes
     sequence: int
+    """Never given to another event, also when this one was dropped."""
     time: Moment
+    """Store time of the commit that published (or promoted) it."""
 
 
 class LogCursorPage(msgspec.Struct, frozen=True, gc=False):
@@ -453,9 +458,8 @@ class Store(Protocol):
     """Keeps instances, messages, events and history.
 
     A store is opened before and closed after use, by the loop that uses it. Every method may raise
-    `ProviderUnavailable`:
-    the backend did not answer; the operation has or has not happened, as the method says. Several hosts, processes and
-    threads may use stores on one database at the same time.
+    `ProviderUnavailable`: the backend did not answer; the operation has or has not happened, as the method says.
+    Several hosts, processes and threads may use stores on one database at the same time.
     """
 
     async def open(self) -> None:
@@ -475,10 +479,8 @@ class Store(Protocol):
 
         When it returns, everything accepted survives a crash of the process and of the machine. An outcome that a lost
         connection left unknown is resolved before it returns or raises: `ProviderUnavailable` from here means that
-        nothing of
-        the batch was written, or that the store could not find out within its limit; committing the same batch again
-        (same
-        id) is then safe and gives the outcome of the first.
+        nothing of the batch was written, or that the store could not find out within its limit; committing the same
+        batch again (same id) is then safe and gives the outcome of the first.
 
         Guards: a transition is accepted only if the instance's revision and fence are the given ones. A refused one
         writes nothing. Fences and revisions are counted by the store alone.
@@ -497,19 +499,16 @@ class Store(Protocol):
         """Take up to `limit` instances that have something to do and that no living session holds.
 
         Something to do: not ended, and its wake time is at or before store time, or its inbox has rows. A SUSPENDED
-        instance
-        has something to do only for its inbox. One statement raises the fence, sets the owner, counts the activation,
-        clears
-        `blocked_reason` and loads. Instances of others are skipped, never waited for; an instance that a *dead* session
-        (see the
-        lease port) held counts as unheld. Earliest wake time first.
+        instance has something to do only for its inbox. One statement raises the fence, sets the owner, counts the
+        activation, clears `blocked_reason` and loads. Instances of others are skipped, never waited for; an instance
+        that a *dead* session (see the lease port) held counts as unheld. Earliest wake time first.
 
         Args:
             session: The new owner; must be a living session, else nothing is taken.
             runnable: Only instances of these definitions are taken.
             ids: Only these are looked at (a hint or a timer named them).
             any_definition: Take whatever definition they have (used to apply a control request without its code). With
-                this, instances are taken even when they have nothing to do.
+                this, instances named by `ids` are taken even when they have nothing to do, or have ended (for a retry).
         """
         ...
 
@@ -581,8 +580,7 @@ class Store(Protocol):
 
         Returns:
             None if it is recorded now; it replaced another structure of the same id and version if no unfinished
-            instance uses
-            that. Else the key of the recorded structure that is in use; nothing was changed.
+            instance uses that. Else the key of the recorded structure that is in use; nothing was changed.
         """
         ...
 

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tests.providers.canaries.planting import breaks
-from wfe.ports.store import Batch, Changes, LogCursorPage
+from wfe.ports.store import Batch, Changes, LogCursorPage, LogRow
 from wfe.providers.memory.commit import Commit
 from wfe.providers.memory.store import MemoryStore
 from wfe.providers.memory.tables import Instance, Tables
@@ -234,7 +234,8 @@ def purge_leaves_the_log(original: Any, self: Any, gone: Any) -> None:
 async def log_ends_where_rows_were_purged(
     original: Any, self: Any, cursor: str | None, limit: int, **named: Any
 ) -> Any:
-    place, rows = int((cursor or "log-after-0").rsplit("-", 1)[1]), []
+    place = int((cursor or "log-after-0").rsplit("-", 1)[1])
+    rows: list[LogRow] = []
     while (row := self._tables.log.get(place + 1)) is not None and len(rows) < limit:
         rows.append(row)
         place += 1

@@ -111,6 +111,7 @@ def every_wait_is_required(original: Any, self: Any, instance: Instance, changes
     "test_repeated_batch_gives_the_first_outcomes",
     "test_repeated_batch_without_transitions_writes_once",
     "test_repeated_start_batch_is_created_still",
+    "test_commit_under_a_cut_happens_once",
 )
 async def batches_are_forgotten(original: Any, self: Any, batch: Batch) -> Any:
     self._tables.replies.clear()

@@ -183,6 +183,7 @@ class World:
         self.errors.extend(msgspec.msgpack.decode(row.error, type=ErrorRecord) for row in changes.errors)
         self.children.extend(changes.children)
         self.messages.extend((each.instance_id, each.message) for each in changes.messages)
+        self.running.difference_update(each.pointer for each in messages if isinstance(each, Answered | Failed | BodyStopped))
         self.running.difference_update(transition.stop)
         self.running.difference_update(transition.gone)
         self.state.apply(transition)
@@ -270,7 +271,7 @@ class World:
 
     def answering(self, step: str | int, result: AnyResult = NEXT, **fields: object) -> Answered:
         """The message of a body that answers."""
-        pointer = self.pointer(step)
+        pointer = self.body(step)
         patch = Patch({name: json.dumps(value).encode() for name, value in fields.items()}) if fields else None
         persisted, items = b"", ()
         data = getattr(result, "data", None)
@@ -286,7 +287,7 @@ class World:
         self, step: str | int, message: str = "no", *, retryable: bool = True, classes: Sequence[str] = ()
     ) -> Transition:
         """The body of a step fails."""
-        pointer = self.pointer(step)
+        pointer = self.body(step)
         names = tuple(classes) or ("builtins.ValueError", "builtins.Exception", "builtins.BaseException")
         return self.advance(
             Failed(pointer.id, pointer.attempt, ErrorRecord("step_failed", message), retryable, names)
@@ -337,6 +338,12 @@ class World:
         )
         assert found, f"no pointer is on {step!r}; live are {self.live}"
         return found[0]
+
+    def body(self, step: str | int) -> Pointer:
+        """The pointer whose body runs: of this id, or the earliest on this step."""
+        pointer = self.pointer(step)
+        assert pointer.id in self.running, f"no body of {step!r} runs; those of {self.runs} do"
+        return pointer
 
     def path(self, pointer: Pointer) -> tuple[int, ...]:
         """The indices of the loops around a pointer, outer first."""

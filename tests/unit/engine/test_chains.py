@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from tests.unit.engine.harness import World, block, body, plan, terminal
 
 from wfe.model.definition import Code, Step, StepKind
+from wfe.model.document import Patch
 from wfe.model.instance import Head
 from wfe.model.message import Started
-from wfe.model.policies import Continue, Fail
+from wfe.model.policies import Continue, Fail, Retry
 from wfe.model.result import End, Next, Outcome, Skip
 from wfe.model.status import LifecycleKind, WorkflowStatus
 
@@ -72,8 +74,6 @@ def test_when_runs_or_skips_a_step(wanted: bool, runs: list[str]) -> None:
 
 def test_when_is_not_asked_again_for_a_further_attempt() -> None:
     """A retry runs the body again without asking whether."""
-    from wfe.model.policies import Retry
-
     answers = iter([True])
     world = World(
         plan(body("a", values={"when": Code()}), error={"a": Retry(interval=1)}),
@@ -160,22 +160,12 @@ def test_a_body_may_skip_itself() -> None:
 
 def test_output_merges_after_what_the_body_changed() -> None:
     """The output of an answer wins over the copy."""
-    from wfe.model.document import Patch
-    import msgspec
-
     world = World(plan(body("a"), body("b")))
     message = world.answering("a", Next({"x": 2}), x=1, y=1)
 
-    world.advance(_with_output(message, Patch({"x": b"2"})))
+    world.advance(msgspec.structs.replace(message, output=Patch({"x": b"2"})))
 
     assert world.data == {"x": 2, "y": 1}
-    del msgspec
-
-
-def _with_output(message: Any, output: Any) -> Any:
-    import dataclasses
-
-    return dataclasses.replace(message, output=output)
 
 
 def test_go_to_makes_a_loop() -> None:

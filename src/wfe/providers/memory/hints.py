@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from wfe.ports.hints import Hint
 from wfe.providers.memory.loops import call_in
+from wfe.providers.memory.tables import Tables
 
 __all__ = ["HintExchange", "MemoryHints"]
 
@@ -40,13 +41,15 @@ class HintExchange:
 class MemoryHints:
     """One view's end of the exchange.
 
-    Several hosts may use one view: then a hint to all reaches all of them, the sender too, for the view does not know
-    which of them sends. A repeated hint is harmless.
+    Several hosts may use one view. It cannot know which of them sends, so a hint to all reaches the sender too, which
+    is harmless; nor which of them closes, so it goes on for each until its session has ended.
     """
 
-    def __init__(self, exchange: HintExchange) -> None:
+    def __init__(self, exchange: HintExchange, tables: Tables) -> None:
         self._exchange = exchange
+        self._tables = tables
         self._sessions: list[str] = []
+        self._leaving = 0
 
     async def open(self, session: str, receive: Receive) -> None:
         self._exchange.receivers[session] = _Receiver(receive, asyncio.get_running_loop())
@@ -54,11 +57,21 @@ class MemoryHints:
             self._sessions.append(session)
 
     async def send(self, session: str | None, hints: Collection[Hint]) -> None:
+        self._drop_those_who_left()
         own = self._sessions if len(self._sessions) == 1 else ()
         for hint in hints:
             self._exchange.send(session, hint, own)
 
     async def close(self) -> None:
-        for session in self._sessions:
+        self._leaving += 1
+        self._drop_those_who_left()
+
+    def _drop_those_who_left(self) -> None:
+        if not self._leaving:
+            return
+        everybody = self._leaving >= len(self._sessions)
+        for session in [one for one in self._sessions if everybody or not self._tables.is_alive(one)]:
+            self._sessions.remove(session)
             self._exchange.receivers.pop(session, None)
-        self._sessions.clear()
+            self._leaving -= 1
+        self._leaving = self._leaving if self._sessions else 0

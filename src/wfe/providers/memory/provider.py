@@ -24,8 +24,8 @@ class MemoryProvider:
     everything in the order of the calls, so that a run with a given clock and given ids repeats itself exactly. It may
     be used from several loops and threads.
 
-    Several hosts of one process share what it keeps, each with a view of its own made by `share`: closing the hints of
-    one view leaves those of the others open.
+    Several hosts of one process share what it keeps: by using the object together, or better each a view of its own
+    made by `share`, so that its hints know who sends and who leaves.
     """
 
     def __init__(self, *, clock: Clock | None = None) -> None:
@@ -44,5 +44,5 @@ class MemoryProvider:
         self.clock = tables.clock
         self.store: Store = MemoryStore(tables)
         self.lease: Lease = MemoryLease(tables)
-        self.hints: Hints = MemoryHints(exchange)
+        self.hints: Hints = MemoryHints(exchange, tables)
         self.lifecycle: LifecyclePublisher = MemoryLifecycle(tables)

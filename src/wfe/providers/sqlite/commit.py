@@ -18,14 +18,15 @@ from wfe.ports.store import (
     TransitionWrite,
 )
 from wfe.providers.sqlite.bulk import BulkInsert
-from wfe.providers.sqlite.connection import begin_write, commit, roll_back
-from wfe.providers.sqlite.counters import COUNTER_COLUMNS, Counters, SystemClock
+from wfe.providers.sqlite.connection import begin_write, commit, roll_back, writing
+from wfe.providers.sqlite.counters import Counters, SystemClock
 from wfe.providers.sqlite.delivery import Mail
 from wfe.providers.sqlite.effects import Effects
 from wfe.providers.sqlite.loading import json_list, take
 from wfe.providers.sqlite.names import DefinitionNumbers
 from wfe.providers.sqlite.outcome import recorded_reply, write_marker
 from wfe.providers.sqlite.place import Place
+from wfe.providers.sqlite.schema import VERSION
 
 __all__ = ["BatchWriter"]
 
@@ -56,6 +57,10 @@ class BatchWriter:
     definitions: DefinitionNumbers
     _numbers: dict[str, int] = field(default_factory=dict[str, int])
     """Instance id → number, of instances that this process works on; numbers are never used twice."""
+    _version: int = -1
+    _counters: Counters = field(default_factory=Counters)
+    inbox_is_empty: bool = False
+    """These three hold as long as no other connection has committed since `_version`: then a plain step needs no read."""
 
     def write(self, connection: sqlite3.Connection, batch: Batch) -> CommitReply:
         """Write a batch in one transaction, or find that it was written before.
@@ -69,33 +74,63 @@ class BatchWriter:
             return self._attempt(connection, batch, careful=True)
 
     def find(self, connection: sqlite3.Connection, batch: Batch) -> CommitReply | None:
-        """Give the reply of a batch that was written before; None: it was not."""
-        return recorded_reply(connection, self.definitions, batch)
+        """Give the reply of a batch that was written before; None: it was not, and never will be.
+
+        A commit that failed may have left all its pages in the write-ahead log, where nobody reads them unless a crash
+        makes SQLite look through the log again. A commit of our own writes over them.
+        """
+        reply = recorded_reply(connection, self.definitions, batch)
+        if reply is None:
+            with writing(connection, self.place):
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+        return reply
 
     def _attempt(self, connection: sqlite3.Connection, batch: Batch, *, careful: bool) -> CommitReply:
         begin_write(connection)
         try:
-            *row, marker, session = connection.execute(
-                f"SELECT {COUNTER_COLUMNS}, (SELECT k FROM batch WHERE id = ?), (SELECT k FROM session WHERE id = ?) "
-                "FROM counters WHERE one = 1",
-                (batch.id, batch.session),
-            ).fetchone()
-            if marker is not None:
-                reply = recorded_reply(connection, self.definitions, batch)
+            counters = self._look_around(connection).begun(self.clock())
+            reply = recorded_reply(connection, self.definitions, batch) if careful else None
+            if reply is not None:
                 roll_back(connection)
-                assert reply is not None
                 return reply
-            counters = Counters(tuple(row), self.clock())
-            writing = _Writing(self, connection, batch, counters, session, careful=careful)
+            writing = _Writing(self, connection, batch, counters, careful=careful)
             reply = writing.run()
             commit(connection, self.place)
+        except sqlite3.IntegrityError as error:
+            self._rolled_back(connection)
+            if careful:
+                raise
+            raise _GuardMissedError from error
         except BaseException:
-            roll_back(connection)
-            self.definitions.rolled_back()
+            self._rolled_back(connection)
             raise
-        self.definitions.committed()
-        self._remember(writing)
+        self._committed(writing, counters)
         return reply
+
+    def _look_around(self, connection: sqlite3.Connection) -> Counters:
+        """Give the counters in force; read them only if somebody else has written."""
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            self._counters = Counters.read(connection)
+            self.inbox_is_empty = False
+            self._version = version
+        return self._counters
+
+    def _rolled_back(self, connection: sqlite3.Connection) -> None:
+        roll_back(connection)
+        self.definitions.rolled_back()
+
+    def _committed(self, writing: _Writing, counters: Counters) -> None:
+        self.definitions.committed()
+        if writing.is_recorded:
+            self._counters = counters
+        self.inbox_is_empty = writing.inbox_is_empty
+        numbers = self._numbers
+        if len(numbers) > _NUMBERS_KEPT:
+            numbers.clear()
+        for instance_id in writing.given_up:
+            numbers.pop(instance_id, None)
+        numbers.update(writing.held_new)
 
     def numbers(self, connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
         """Give the numbers of instances, as far as they are known or can be found."""
@@ -109,20 +144,13 @@ class BatchWriter:
         return known
 
     def forget_all(self) -> None:
-        """Forget all numbers: a new connection may lead to another database."""
+        """Forget everything: a new connection may lead to another database."""
         self._numbers.clear()
+        self._version = -1
 
     def forget(self, instance_id: str) -> None:
         """Look the number of an instance up again next time."""
         self._numbers.pop(instance_id, None)
-
-    def _remember(self, writing: _Writing) -> None:
-        numbers = self._numbers
-        if len(numbers) > _NUMBERS_KEPT:
-            numbers.clear()
-        for instance_id in writing.given_up:
-            numbers.pop(instance_id, None)
-        numbers.update(writing.held_new)
 
 
 class _Writing:
@@ -134,7 +162,6 @@ class _Writing:
         connection: sqlite3.Connection,
         batch: Batch,
         counters: Counters,
-        session: int | None,
         *,
         careful: bool,
     ) -> None:
@@ -142,7 +169,7 @@ class _Writing:
         self._connection = connection
         self._batch = batch
         self._counters = counters
-        self._session = session
+        self._session: int | None = None
         self._careful = careful
         self._effects = Effects(counters)
         self._mail = Mail(connection, counters)
@@ -153,6 +180,8 @@ class _Writing:
         self._waits: list[tuple[int, str, int | None, Changes]] = []
         self.held_new: list[tuple[str, int]] = []
         self.given_up: list[str] = []
+        self.inbox_is_empty = writer.inbox_is_empty
+        self.is_recorded = False
 
     def run(self) -> CommitReply:
         """Write everything but the COMMIT."""
@@ -179,7 +208,8 @@ class _Writing:
             taken=taken,
             children=self._children,
         )
-        if self._accepted or self._created or promoted or publishes or any(inbox):
+        self.is_recorded = bool(self._accepted or self._created or promoted or publishes or any(inbox))
+        if self.is_recorded:
             write_marker(self._connection, batch, counters, first_inbox, reply)
         return reply
 
@@ -278,7 +308,7 @@ class _Writing:
                 outcomes.append(StartOutcome.CREATED)
             else:
                 outcomes.append(StartOutcome.EXISTS if digest == start.digest else StartOutcome.CONFLICT)
-        self._insert(rows)
+        _INSERT.run(self._connection, rows)
         return outcomes
 
     def _start_children(self) -> None:
@@ -295,16 +325,8 @@ class _Writing:
                     self._add_row(rows, child, hold=False)
                     self._children.append(child.id)
                     grandchildren += child.changes.children
-            self._insert(rows)
-            pending = grandchildren
-
-    def _insert(self, rows: list[object]) -> None:
-        try:
             _INSERT.run(self._connection, rows)
-        except sqlite3.IntegrityError as error:
-            if self._careful:
-                raise
-            raise _GuardMissedError from error
+            pending = grandchildren
 
     def _digests(self, starts: Sequence[Start]) -> dict[str, bytes]:
         """Give the digests of instances that exist. Taken to be none, until an insert says otherwise."""
@@ -353,11 +375,14 @@ class _Writing:
 
     def _session_number(self) -> int:
         if self._session is None:
-            # A session that is over, or that another lease service keeps: for this store it is dead.
-            cursor = self._connection.execute(
-                "INSERT INTO session (id, name, expires_at, locked) VALUES (?, '', 0, 0)", (self._batch.session,)
-            )
-            self._session = int(cursor.lastrowid or 0)
+            row = self._connection.execute("SELECT k FROM session WHERE id = ?", (self._batch.session,)).fetchone()
+            if row is None:
+                # A session that is over, or that another lease service keeps: for this store it is dead.
+                row = self._connection.execute(
+                    "INSERT INTO session (id, name, expires_at, locked) VALUES (?, '', 0, 0) RETURNING k",
+                    (self._batch.session,),
+                ).fetchone()
+            self._session = int(row[0])
         return self._session
 
     # Others
@@ -397,7 +422,7 @@ class _Writing:
             owners[n], definitions[n] = owner, definition
         free = [n for n in reached if owners[n] is None]
         wanted = self._fitting(free, definitions)
-        taken = take(self._connection, self._writer.definitions, wanted, self._session or 0)
+        taken = take(self._connection, self._writer.definitions, wanted, self._session_number()) if wanted else []
         self.held_new += [(instance.id, n) for n, instance in zip(wanted, taken, strict=True)]
         gone = set(wanted)
         self._connection.executemany(
@@ -425,10 +450,13 @@ class _Writing:
 
     def _unread(self) -> list[str]:
         """Give the instances of accepted transitions whose inbox has rows; those given back are marked for claims."""
-        if not self._accepted:
+        if self._mail.inserted:
+            self.inbox_is_empty = False
+        if not self._accepted or self.inbox_is_empty:
             return []
         rows = self._connection.execute("SELECT n FROM inbox LIMIT ?", (_PROBES,)).fetchall()
         if not rows:
+            self.inbox_is_empty = True
             return []
         if len(rows) == _PROBES:
             # Many rows: ask for this batch's instances instead of reading all.

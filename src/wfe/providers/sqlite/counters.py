@@ -1,4 +1,7 @@
-"""Store time, and the numbers that rows get."""
+"""Store time, and the numbers that rows get.
+
+Each batch leaves them in its marker; the last marker has those in force.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +11,44 @@ from typing import TypeAlias
 
 from wfe.model.moment import Moment
 
-__all__ = ["Counters", "SystemClock", "store_time"]
+__all__ = ["Counters", "SystemClock", "last_log", "store_time"]
 
 SystemClock: TypeAlias = Callable[[], Moment]
 
+_LAST = "SELECT k, now, instance, log, inbox, event, indexed FROM batch WHERE k = (SELECT max(k) FROM batch)"
+_NONE = (0, 0, 0, 0, 0, 0, 0)
+
 
 class Counters:
-    """The row of `counters` while one transaction changes it. Every number is the last one given.
+    """The numbers while one transaction goes on with them. Every number is the last one given.
 
-    `indexed`: the last row of the log that `log_index` has.
+    `batch`: the marker. `indexed`: the last row of the log that `log_index` has.
     """
 
     __slots__ = ("batch", "event", "inbox", "indexed", "instance", "log", "now")
 
-    def __init__(self, row: tuple[int, ...], system_now: Moment) -> None:
-        self.now, self.instance, self.log, self.inbox, self.event, self.batch, self.indexed = row
-        # Never earlier than the last commit's, whatever the system clock does.
-        self.now = max(self.now, system_now)
+    def __init__(self, numbers: tuple[int, ...] = _NONE) -> None:
+        self.batch, self.now, self.instance, self.log, self.inbox, self.event, self.indexed = numbers
 
-    def write(self, connection: sqlite3.Connection) -> None:
-        """Store the numbers; part of the transaction that read them."""
-        connection.execute(
-            "UPDATE counters SET now = ?, instance = ?, log = ?, inbox = ?, event = ?, batch = ?, indexed = ? "
-            "WHERE one = 1",
-            (self.now, self.instance, self.log, self.inbox, self.event, self.batch, self.indexed),
+    @staticmethod
+    def read(connection: sqlite3.Connection) -> Counters:
+        """Read the numbers in force; inside a transaction."""
+        return Counters(connection.execute(_LAST).fetchone() or _NONE)
+
+    def begun(self, system_now: Moment) -> Counters:
+        """Give a copy for a transaction that begins now; time stands rather than going back with the clock."""
+        return Counters(
+            (self.batch, max(self.now, system_now), self.instance, self.log, self.inbox, self.event, self.indexed)
         )
-
-
-COUNTER_COLUMNS = "now, instance, log, inbox, event, batch, indexed"
 
 
 def store_time(connection: sqlite3.Connection, clock: SystemClock) -> Moment:
     """Give store time: the system's, but never earlier than the last commit's."""
-    (last,) = connection.execute("SELECT now FROM counters WHERE one = 1").fetchone()
-    return max(int(last), clock())
+    row = connection.execute("SELECT now FROM batch WHERE k = (SELECT max(k) FROM batch)").fetchone()
+    return clock() if row is None else max(row[0], clock())
+
+
+def last_log(connection: sqlite3.Connection) -> int:
+    """Give the place of the last log row that was written."""
+    row = connection.execute("SELECT log FROM batch WHERE k = (SELECT max(k) FROM batch)").fetchone()
+    return 0 if row is None else int(row[0])

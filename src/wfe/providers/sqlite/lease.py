@@ -10,7 +10,7 @@ from wfe.model.errors import LeaseLost, ProviderUnavailable
 from wfe.model.moment import microseconds
 from wfe.providers.sqlite.connection import close, connect, relaxed, writing
 from wfe.providers.sqlite.counters import SystemClock, store_time
-from wfe.providers.sqlite.faults import translated
+from wfe.providers.sqlite.faults import CommitUnknown, translated
 from wfe.providers.sqlite.place import Place
 from wfe.providers.sqlite.sessions import HostLock, bury, find_dead, lock_path, remove_locks, remove_stale_locks
 from wfe.providers.sqlite.store import SQLiteStore
@@ -115,6 +115,9 @@ class SQLiteRenewer:
                 # What a power loss takes from here is only how long a session lives that the loss has ended.
                 self._connection = connect(self._place, "process", writes=True)
             job(self._connection)
+        except CommitUnknown:
+            self.close()
+            raise
         except sqlite3.Error as error:
             self.close()
             raise translated(error, self._place) from error

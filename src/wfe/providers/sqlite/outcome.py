@@ -46,17 +46,30 @@ _decoder = msgspec.msgpack.Decoder(_Outcome)
 def write_marker(
     connection: sqlite3.Connection, batch: Batch, counters: Counters, first_inbox: int, reply: CommitReply
 ) -> None:
-    """Record the batch and store the counters; the last writes before the COMMIT."""
+    """Record the batch with the counters; the last write before the COMMIT.
+
+    It fails on a constraint if the batch was written before.
+    """
+    if counters.log - counters.indexed >= LOG_ROWS_UNINDEXED:
+        _index_log(connection, counters)
     counters.batch += 1
     connection.execute(
-        "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?)",
-        (counters.batch, batch.id, counters.now, first_inbox, counters.inbox, _packed(reply)),
+        "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            counters.batch,
+            batch.id,
+            counters.now,
+            counters.instance,
+            counters.log,
+            counters.inbox,
+            counters.event,
+            counters.indexed,
+            first_inbox,
+            _packed(reply),
+        ),
     )
     if counters.batch % _MARKERS_DROPPED_AT_ONCE == 0:
         connection.execute("DELETE FROM batch WHERE k <= ?", (counters.batch - _MARKERS_KEPT,))
-    if counters.log - counters.indexed >= LOG_ROWS_UNINDEXED:
-        _index_log(connection, counters)
-    counters.write(connection)
 
 
 def _index_log(connection: sqlite3.Connection, counters: Counters) -> None:
@@ -69,9 +82,7 @@ def _index_log(connection: sqlite3.Connection, counters: Counters) -> None:
 
 def recorded_reply(connection: sqlite3.Connection, definitions: DefinitionNumbers, batch: Batch) -> CommitReply | None:
     """Tell again what became of a batch; None: it was not written."""
-    row = connection.execute(
-        "SELECT now, inbox_first, inbox_last, outcome FROM batch WHERE id = ?", (batch.id,)
-    ).fetchone()
+    row = connection.execute("SELECT now, inbox_first, inbox, outcome FROM batch WHERE id = ?", (batch.id,)).fetchone()
     if row is None:
         return None
     now, inbox_first, inbox_last, packed = row

@@ -10,6 +10,7 @@ from wfe.model.errors import ConfigurationError
 from wfe.model.moment import Moment
 from wfe.ports.store import EndedRow, InboxRow, InstanceRow, ListFilter, LogCursorPage, LogRow
 from wfe.providers.sqlite.connection import snapshot
+from wfe.providers.sqlite.counters import last_log
 from wfe.providers.sqlite.loading import EMPTY, inbox_rows_of, json_list
 from wfe.providers.sqlite.names import DefinitionNumbers
 
@@ -26,7 +27,7 @@ _LOG = (
     "FROM log l JOIN instance i ON i.n = l.n "
 )
 # The log of one instance is read from the index, then from the rows at the end that are not in it yet.
-_INDEXED = "(SELECT indexed FROM counters WHERE one = 1)"
+_INDEXED = "coalesce((SELECT indexed FROM batch WHERE k = (SELECT max(k) FROM batch)), 0)"
 _ABOVE = "l.count > 0 AND l.first_sequence + l.count - 1 > ?2"
 HISTORY = (
     f"{_LOG} JOIN log_index x ON x.k = l.k WHERE x.n = ?1 AND x.first_sequence >= coalesce("
@@ -184,7 +185,7 @@ class Reads:
 
     def log_end(self, connection: sqlite3.Connection) -> int:
         """Give the place of the last log row that was written."""
-        return int(connection.execute("SELECT log FROM counters WHERE one = 1").fetchone()[0])
+        return last_log(connection)
 
     def data_version(self, connection: sqlite3.Connection) -> int:
         """Give a number that changes whenever another connection, of any process, has committed."""

@@ -3,7 +3,7 @@
 An instance has a number besides its id: rows of instances that run at the same time then lie side by side, so that a
 batch changes few pages, and keys are short. Definitions and sessions have numbers too.
 
-What a commit inserts is numbered by `counters`, not by SQLite: no number is used again after its row is gone, so
+What a commit inserts is numbered by the `batch` table, not by SQLite: no number is used again after its row is gone, so
 cursors stay true and a remembered number never means another instance.
 """
 
@@ -20,17 +20,12 @@ __all__ = ["VERSION", "migrate"]
 _APPLICATION_ID = 0x77666531  # "wfe1"
 
 _FIRST = (
-    # `now`: store time of the last commit, below which time never goes.
-    """CREATE TABLE counters (
-        one INTEGER PRIMARY KEY CHECK (one = 1),
-        now INTEGER NOT NULL, instance INTEGER NOT NULL, log INTEGER NOT NULL,
-        inbox INTEGER NOT NULL, event INTEGER NOT NULL, batch INTEGER NOT NULL, indexed INTEGER NOT NULL
-    )""",
-    "INSERT INTO counters VALUES (1, 0, 0, 0, 0, 0, 0, 0)",
-    # The last batches, so that an unknown outcome can be found out. `outcome` is NULL when everything was accepted.
+    # The last batches, so that an unknown outcome can be found out; `outcome` is NULL when everything was accepted. The
+    # last of them keeps store time and the last numbers given, so that a commit needs no row of its own for these.
     """CREATE TABLE batch (
         k INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, now INTEGER NOT NULL,
-        inbox_first INTEGER NOT NULL, inbox_last INTEGER NOT NULL, outcome BLOB
+        instance INTEGER NOT NULL, log INTEGER NOT NULL, inbox INTEGER NOT NULL, event INTEGER NOT NULL,
+        indexed INTEGER NOT NULL, inbox_first INTEGER NOT NULL, outcome BLOB
     )""",
     # `plan` is NULL for a key that instances use and that is not (or no longer) recorded.
     """CREATE TABLE definition (
@@ -94,7 +89,7 @@ _FIRST = (
         k INTEGER PRIMARY KEY, n INTEGER NOT NULL, revision INTEGER NOT NULL, first_sequence INTEGER NOT NULL,
         count INTEGER NOT NULL, run INTEGER NOT NULL, time INTEGER NOT NULL, records BLOB NOT NULL
     )""",
-    # Which rows of the log are whose, of those up to `counters.indexed`. Thousands are entered at a time, sorted: an
+    # Which rows of the log are whose, of those up to `batch.indexed`. Thousands are entered at a time, sorted: an
     # index kept with each row costs a third of all that a step writes.
     """CREATE TABLE log_index (
         n INTEGER, first_sequence INTEGER, k INTEGER, PRIMARY KEY (n, first_sequence, k)

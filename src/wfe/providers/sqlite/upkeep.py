@@ -79,8 +79,8 @@ class Upkeep:
                 given,
             )
             connection.execute(
-                "DELETE FROM log WHERE k > (SELECT indexed FROM counters WHERE one = 1) "
-                "AND +n IN (SELECT value FROM json_each(?))",
+                "DELETE FROM log "
+                "WHERE k > coalesce((SELECT indexed FROM batch WHERE k = (SELECT max(k) FROM batch)), 0) AND +n IN (SELECT value FROM json_each(?))",
                 given,
             )
             for table in (*_TABLES_OF_INSTANCE, "instance"):

@@ -1,0 +1,216 @@
+"""Commands that look at the runs of a store, or ask something of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from wfe.cli.board import first_line
+from wfe.cli.exits import CommandError, Exit
+from wfe.cli.focus import FocusedProvider
+from wfe.cli.json_lines import error_object, event_object, to_json
+from wfe.cli.place import ready_place, resume_command
+from wfe.host.connect import connect
+from wfe.host.workflow_host import WorkflowHost
+from wfe.model.durations import format_duration
+from wfe.model.errors import WorkflowNotFound
+from wfe.model.status import WorkflowStatus
+
+if TYPE_CHECKING:
+    from wfe.model.instance import WorkflowInstance
+    from wfe.model.lifecycle import LifecycleEvent
+
+__all__ = ["ask", "list_runs", "publish", "show_history", "show_run"]
+
+T = TypeVar("T")
+
+
+def list_runs(
+    url: str, *, status: Sequence[str], definition_id: str | None, limit: int, cursor: str | None, as_json: bool
+) -> Exit:
+    """Show runs, newest first."""
+
+    async def work(host: WorkflowHost) -> Exit:
+        page = await host.list_workflows(status=list(status), definition_id=definition_id, limit=limit, cursor=cursor)
+        if as_json:
+            for instance in page:
+                click.echo(to_json(_instance_object(instance)))
+            return Exit.COMPLETE
+        rows = [("NAME", "WORKFLOW", "STATUS", "STARTED", "TOOK")]
+        rows += [
+            (
+                instance.name or instance.id,
+                f"{instance.definition_id} v{instance.version}",
+                _status(instance),
+                _local(instance.created_at),
+                "" if instance.duration is None else format_duration(instance.duration),
+            )
+            for instance in page
+        ]
+        _table(rows)
+        if page.next_cursor is not None:
+            click.echo(f"There are more: --cursor {page.next_cursor}", err=True)
+        return Exit.COMPLETE
+
+    return _with_host(url, work)
+
+
+def show_run(url: str, id_or_name: str, *, as_json: bool) -> Exit:
+    """Show how one run stands."""
+
+    async def work(host: WorkflowHost) -> Exit:
+        instance = await _find(host, id_or_name)
+        if as_json:
+            click.echo(to_json(_instance_object(instance)))
+            return Exit.COMPLETE
+        facts = [
+            ("name", instance.name or ""),
+            ("id", instance.id),
+            ("workflow", f"{instance.definition_id} version {instance.version}"),
+            ("status", _status(instance)),
+            ("from", instance.reference or ""),
+            ("started", _local(instance.created_at)),
+            ("ended", "" if instance.ended_at is None else _local(instance.ended_at)),
+            ("took", "" if instance.duration is None else format_duration(instance.duration)),
+            ("goes on", "" if instance.next_wake is None else _local(instance.next_wake)),
+            ("error", "" if instance.error is None else f"{instance.error.step}: {first_line(instance.error.message)}"),
+        ]
+        _table([(f"{what}:", value) for what, value in facts if value])
+        for step in instance.steps:
+            click.echo(f"step {step.name}: {step.status}" + (f", attempt {step.attempt}" if step.attempt > 1 else ""))
+        click.echo("data: " + json.dumps(instance.data, ensure_ascii=False, indent=2, default=str))
+        if not instance.status.is_terminal:
+            click.echo(f"Continue it with: {resume_command(instance.name or instance.id, url)}")
+        return Exit.COMPLETE
+
+    return _with_host(url, work)
+
+
+def show_history(url: str, id_or_name: str, *, as_json: bool) -> Exit:
+    """Show all that happened to a run, in order."""
+
+    async def work(host: WorkflowHost) -> Exit:
+        instance = await _find(host, id_or_name)
+        events = await host.history(instance.id)
+        if as_json:
+            for event in events:
+                click.echo(to_json(event_object(event)))
+            return Exit.COMPLETE
+        _table([("TIME", "WHAT", "STEP", "TOOK", "NOTE"), *(_event_row(event) for event in events)])
+        return Exit.COMPLETE
+
+    return _with_host(url, work)
+
+
+def ask(url: str, id_or_name: str, verb: str, reason: str | None) -> Exit:
+    """Suspend, resume, cancel or terminate a run, and say what came of it."""
+
+    async def work(host: WorkflowHost) -> Exit:
+        instance = await _find(host, id_or_name)
+        name = instance.name or instance.id
+        asked: dict[str, Callable[[], Coroutine[Any, Any, bool]]] = {
+            "suspend": lambda: host.suspend_workflow(instance.id, reason),
+            "resume": lambda: host.resume_workflow(instance.id),
+            "cancel": lambda: host.cancel_workflow(instance.id, reason),
+            "terminate": lambda: host.terminate_workflow(instance.id, reason),
+        }
+        changed = await asked[verb]()
+        after = await host.get_workflow(instance.id)
+        click.echo(f"{name} is {_status(after)}" + ("" if changed else "; nothing has changed"))
+        if verb == "resume" and changed and not after.status.is_terminal:
+            click.echo(f"A host that runs it goes on with it; here: {resume_command(name, url)}")
+        return Exit.COMPLETE
+
+    return _with_host(url, work)
+
+
+def publish(url: str, name: str, key: str, data: str | None) -> Exit:
+    """Publish an event and show its id."""
+
+    async def work(host: WorkflowHost) -> Exit:
+        try:
+            payload = None if data is None else json.loads(data)
+        except ValueError:
+            payload = data
+        click.echo(await host.publish_event(name, key, payload))
+        return Exit.COMPLETE
+
+    return _with_host(url, work)
+
+
+def _with_host(url: str, work: Callable[[WorkflowHost], Coroutine[Any, Any, T]]) -> T:
+    async def go() -> T:
+        async with _idle_host(ready_place(url, create=False)) as host:
+            return await work(host)
+
+    return asyncio.run(go())
+
+
+@asynccontextmanager
+async def _idle_host(url: str) -> AsyncGenerator[WorkflowHost]:
+    """Give a host that runs nothing."""
+    async with WorkflowHost(FocusedProvider(connect(url)), name="wfe command") as host:
+        yield host
+
+
+async def _find(host: WorkflowHost, id_or_name: str) -> WorkflowInstance[Any]:
+    try:
+        return await host.get_workflow(id_or_name)
+    except WorkflowNotFound:
+        raise CommandError(
+            f"There is no run {id_or_name!r} in this store; wfe list shows those that there are"
+        ) from None
+
+
+def _status(instance: WorkflowInstance[Any]) -> str:
+    if instance.status is WorkflowStatus.RUNNABLE and instance.blocked_reason:
+        return f"blocked: {instance.blocked_reason}"
+    return str(instance.status)
+
+
+def _event_row(event: LifecycleEvent) -> tuple[str, str, str, str, str]:
+    note = first_line(event.error or event.detail or "")
+    if (event.attempt or 1) > 1:
+        note = f"attempt {event.attempt}" + (f": {note}" if note else "")
+    took = "" if event.duration is None else format_duration(event.duration)
+    return _local(event.time), str(event.kind), event.step or "", took, note
+
+
+def _instance_object(instance: WorkflowInstance[Any]) -> dict[str, object]:
+    return {
+        "id": instance.id,
+        "name": instance.name,
+        "definition_id": instance.definition_id,
+        "version": instance.version,
+        "status": instance.status,
+        "blocked_reason": instance.blocked_reason,
+        "reference": instance.reference,
+        "run": instance.run,
+        "created_at": instance.created_at,
+        "ended_at": instance.ended_at,
+        "next_wake": instance.next_wake,
+        "duration_seconds": instance.duration,
+        "error": None if instance.error is None else error_object(instance.error),
+        "data": instance.data,
+        "steps": [
+            {"id": step.id, "name": step.name, "status": step.status, "attempt": step.attempt}
+            for step in instance.steps
+        ],
+    }
+
+
+def _local(moment: datetime) -> str:
+    """Give a time as the people at this machine read it."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,223 @@
+"""An event loop without outside: virtual time, and several simulated processes whose interleaving a seed decides.
+
+Each process has a first-in-first-out queue of callbacks, as each real process has a loop of its own: asyncio promises
+that order within one loop, and code may rely on it. What is not promised is how the loops of several processes
+interleave. So a turn picks one process that has something to do, with the seeded generator, and runs one iteration of
+its loop: everything that was in its queue. Reordering within a process comes from latencies, as in life.
+
+Which process a callback belongs to is carried by a context variable: what a process schedules, its tasks inherit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from random import Random
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+__all__ = ["PROCESS", "Process", "SimulatedLoop", "SimulationStuck"]
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
+
+PROCESS: ContextVar[Process] = ContextVar("wfe.simulation.process")
+"""The process that the present callback belongs to."""
+
+
+class SimulationStuck(Exception):
+    """Nothing is ready, and no timer will ever make it so; or the run has taken more turns than it may."""
+
+
+class Process:
+    """One simulated process: its callbacks run, wait (paused), or are gone with it (dead)."""
+
+    __slots__ = ("dead", "name", "owner", "paused", "ready", "tasks")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ready: deque[asyncio.Handle] = deque()
+        self.tasks: list[asyncio.Task[Any]] = []
+        """All that were ever made. A dead process's tasks must not be collected while others run: that would run
+        their `finally` blocks, which no killed process does."""
+        self.paused = False
+        self.dead = False
+        self.owner: object = None
+        """What the simulation keeps for this process."""
+
+    def __repr__(self) -> str:
+        state = "dead" if self.dead else "paused" if self.paused else "running"
+        return f"<{self.name} {state}>"
+
+    def kill(self) -> None:
+        """End it at once: nothing of it ever runs again."""
+        self.dead = True
+        self.ready.clear()
+
+
+class SimulatedLoop(asyncio.BaseEventLoop):
+    """Runs the callbacks of all processes in virtual time, which jumps to the next timer when nothing is ready."""
+
+    def __init__(self, random: Random, *, max_turns: int = 3_000_000) -> None:
+        super().__init__()
+        self._random = random
+        self._now = 0.0
+        self._turns = max_turns
+        self._timers: list[tuple[float, int, asyncio.TimerHandle, Process]] = []
+        self._timer_count = 0
+        self._is_over = False
+        self.problems: list[str] = []
+        """What callbacks raised and nobody caught."""
+        self.root = Process("world")
+        self._processes: list[Process] = [self.root]
+        self.set_exception_handler(self._note)
+
+    def process(self, name: str) -> Process:
+        """Make a process."""
+        made = Process(name)
+        self._processes.append(made)
+        return made
+
+    def spawn(self, process: Process, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Run something in a process."""
+        return self.create_task(work, context=self.context_of(process))
+
+    @staticmethod
+    def context_of(process: Process) -> Context:
+        """Give a context whose callbacks belong to a process."""
+        context = copy_context()
+        context.run(PROCESS.set, process)
+        return context
+
+    def time(self) -> float:
+        """Give virtual seconds since the loop was made."""
+        return self._now
+
+    # What asyncio asks of a loop
+
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        if context is None:
+            context = copy_context()
+        handle = asyncio.Handle(callback, args, self, context)
+        process = context.get(PROCESS) or self.root
+        if not (process.dead or self._is_over):
+            process.ready.append(handle)
+        return handle
+
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        return self.call_soon(callback, *args, context=context)
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[_Ts]], object],
+        *args: Unpack[_Ts],
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        if context is None:
+            context = copy_context()
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        process = context.get(PROCESS) or self.root
+        if not (process.dead or self._is_over):
+            self._timer_count += 1
+            heapq.heappush(self._timers, (when, self._timer_count, timer, process))
+        return timer
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """A cancelled timer is passed over when its time comes."""
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:  # noqa: ANN401 - as asyncio has it
+        if self._is_over:
+            coro.close()
+            raise RuntimeError("the simulation is over")
+        task = super().create_task(coro, **options)
+        context = options.get("context")
+        process = (context.get(PROCESS) if context is not None else PROCESS.get(None)) or self.root
+        process.tasks.append(task)
+        return task
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # noqa: ANN401 - as asyncio has it
+        raise RuntimeError(f"no threads in a simulation: {func!r}")
+
+    def _write_to_self(self) -> None:
+        """Nobody sleeps, so nobody has to be woken."""
+
+    def _process_events(self, event_list: object) -> None:
+        """There are no events from outside."""
+
+    # Turns
+
+    def _run_once(self) -> None:
+        able = [process for process in self._processes if process.ready and not process.paused]
+        if not able:
+            self._to_next_timer()
+            return
+        self._turns -= 1
+        if self._turns < 0:
+            raise SimulationStuck(f"the run has not ended after its turns are used up, at {self._now:.3f} s")
+        chosen = able[0] if len(able) == 1 else able[int(self._random.random() * len(able))]
+        ready = chosen.ready
+        for _ in range(len(ready)):
+            if not ready:
+                break  # it was killed by one of its own
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()  # noqa: SLF001 - this is the loop
+
+    def _to_next_timer(self) -> None:
+        timers = self._timers
+        while timers:
+            when, _, timer, process = heapq.heappop(timers)
+            if timer.cancelled() or process.dead:
+                continue
+            self._now = max(self._now, when)
+            process.ready.append(timer)
+            while timers and timers[0][0] <= when:
+                _, _, timer, process = heapq.heappop(timers)
+                if not (timer.cancelled() or process.dead):
+                    process.ready.append(timer)
+            return
+        raise SimulationStuck("nothing is ready and no timer is set")
+
+    def _note(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self.problems.append(f"{context.get('message')}: {type(error).__name__}: {error}")
+
+    # The end
+
+    def dispose(self) -> None:
+        """Take all processes down. Nothing that they still wanted to do is done."""
+        self._is_over = True
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            for task in process.tasks:
+                if not task.done():
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - they were killed
+                    with contextlib.suppress(BaseException):
+                        task.get_coro().close()  # type: ignore[union-attr]  # a coroutine, see create_task
+            process.tasks.clear()
+        self._timers.clear()
+        self.close()
