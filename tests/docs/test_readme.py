@@ -51,7 +51,9 @@ def test_what_the_readme_shows_happens(tmp_path: Path) -> None:
         (
             command,
             output,
-            subprocess.run(command.split(), check=False, cwd=tmp_path, env=environment, capture_output=True, text=True),
+            subprocess.run(
+                command.split(), check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+            ),
         )
         for command, output in sessions()
     ]

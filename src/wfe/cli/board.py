@@ -118,6 +118,13 @@ class Board:
             _begin_tail(view)
             view.tail.append(safe_line(text))
 
+    def interrupted(self) -> None:
+        """What runs is ended, and will be run again when the run is resumed."""
+        for view in self.steps.values():
+            if view.mark is Mark.RUNNING:
+                view.mark = Mark.PAUSED
+                view.note = "" if view.children else "interrupted, will run again"
+
     def running(self) -> Iterator[StepView]:
         """Give the steps without children that run now."""
         return (view for view in self.steps.values() if view.mark is Mark.RUNNING and not view.children)

@@ -51,6 +51,9 @@ class JsonView:
     def tick(self) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
     def end(self, outcome: Outcome) -> None:
         info = self._info
         self._write(

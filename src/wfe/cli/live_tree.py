@@ -69,6 +69,9 @@ class LiveTreeView:
         for text in ending(outcome, with_lines=False):
             self._console.print(Text(text, style=style))
 
+    def close(self) -> None:
+        self._live.stop()
+
     def _tree(self) -> Text:
         info = self._info
         head = Text()

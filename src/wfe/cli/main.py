@@ -5,7 +5,6 @@ What a command needs is imported when it runs, so that `wfe --help` and shell co
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -23,35 +22,43 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit code."""
-    try:
-        code = cli.main(arguments, prog_name="wfe", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
-        sys.exit(Exit.INTERRUPTED)
-    except CommandError as error:
-        click.echo(str(error), err=True)
-        sys.exit(error.exit_code)
-    except Exception as error:  # noqa: BLE001 - what is not an error of wfe is raised again
-        sys.exit(_told(error))
-    sys.exit(code if isinstance(code, int) else Exit.COMPLETE)
+    cli.main(arguments, prog_name="wfe")
 
 
-def _told(error: Exception) -> Exit:
-    """Tell of an error of wfe; any other is a fault of this program and is raised again."""
+class _Commands(click.Group):
+    """Commands whose return value is the exit code."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            code = super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(Exit.INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            told = _as_command_error(error)
+            if told is None:
+                raise
+            click.echo(str(told), err=True)
+            ctx.exit(told.exit_code)
+        ctx.exit(code if isinstance(code, int) else Exit.COMPLETE)
+
+
+def _as_command_error(error: Exception) -> CommandError | None:
+    """Give an error of wfe as a message; None for any other, which is a fault of this program."""
     from wfe.model.errors import ConfigurationError, ProviderUnavailable, WfeError
 
+    if isinstance(error, CommandError):
+        return error
     if not isinstance(error, WfeError):
-        raise error
-    click.echo(f"{error}", err=True)
+        return None
     if isinstance(error, ProviderUnavailable):
-        return Exit.UNFINISHED
-    return Exit.INVALID if isinstance(error, ConfigurationError) else Exit.FAILED
+        return CommandError(str(error), Exit.UNFINISHED)
+    return CommandError(str(error), Exit.INVALID if isinstance(error, ConfigurationError) else Exit.FAILED)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="wfe", prog_name="wfe")
 def cli() -> None:
     """Durable workflows: run pipelines that survive crashes."""

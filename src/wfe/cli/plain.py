@@ -66,6 +66,9 @@ class PlainView:
     def tick(self) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
     def end(self, outcome: Outcome) -> None:
         for text in ending(outcome):
             self._write(text)

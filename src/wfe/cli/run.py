@@ -167,7 +167,7 @@ async def _started(host: WorkflowHost, definition: WorkflowDefinition[Any]) -> N
         await host.start()
     except DefinitionError as error:
         raise CommandError(
-            f"{error}\nUnfinished runs of it: wfe list --workflow {definition.id} --status runnable --status suspended; "
+            f"{error}\nIts unfinished runs: wfe list --workflow {definition.id} --status runnable --status suspended; "
             "continue them with wfe run --resume NAME, or end them with wfe terminate NAME"
         ) from error
 

@@ -23,22 +23,12 @@ from wfe.model.status import LifecycleKind, WorkflowStatus
 if TYPE_CHECKING:
     from wfe.model.definition import WorkflowDefinition
     from wfe.model.instance import WorkflowInstance, WorkflowResult
+    from wfe.model.lifecycle import LifecycleEvent
     from wfe.ports.store import InstanceRow
 
 __all__ = ["Session", "info_of"]
 
 _FRAME_SECONDS = 0.1
-_LAST_EVENTS_SECONDS = 5.0
-_ENDS = frozenset(
-    {
-        LifecycleKind.WORKFLOW_COMPLETED,
-        LifecycleKind.WORKFLOW_FAILED,
-        LifecycleKind.WORKFLOW_COMPENSATED,
-        LifecycleKind.WORKFLOW_CANCELLED,
-        LifecycleKind.WORKFLOW_TERMINATED,
-        LifecycleKind.WORKFLOW_SUSPENDED,
-    }
-)
 
 
 @dataclass
@@ -145,32 +135,30 @@ class Session:
         tasks = (waiting, watching, interrupted, drawing)
         limit = None if self.request.timeout is None else self.request.timeout.total_seconds()
         try:
-            await asyncio.wait({waiting, interrupted, watching}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-            if watching.done() and not interrupted.done():
-                await asyncio.wait({waiting, interrupted}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({waiting, interrupted}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
-                await asyncio.wait({watching}, timeout=_LAST_EVENTS_SECONDS)
                 outcome = await self._outcome(host, waiting.result())
             else:
                 outcome = await self._saved(host, name)
+            self._tell_early(None)
+            self.view.end(outcome)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        self._tell_early(None)
-        self.view.end(outcome)
+            self.view.close()
         return outcome.exit_code
 
     async def _watch(self, host: WorkflowHost) -> None:
         async for event in host.subscribe(workflow_id=self.workflow_id, since="start"):
-            if not self.board.apply(event):
-                continue
+            self._announced(event)
+
+    def _announced(self, event: LifecycleEvent) -> None:
+        if self.board.apply(event):
             self.view.event(event)
             if self.early and event.kind is LifecycleKind.STEP_STARTED:
                 self._tell_early(event.step)
             self.view.tick()
-            if event.kind in _ENDS:
-                return
 
     async def _keep_drawing(self) -> None:
         while True:
@@ -179,6 +167,8 @@ class Session:
 
     async def _outcome(self, host: WorkflowHost, result: WorkflowResult[Any]) -> Outcome:
         instance = await host.get_workflow(result.id)
+        for event in await host.history(result.id):  # whatever was not announced here yet
+            self._announced(event)
         message = ""
         if not result.status.is_terminal:
             why = f": {instance.blocked_reason}" if instance.blocked_reason else ""
@@ -194,6 +184,7 @@ class Session:
         instance = await host.get_workflow(self.workflow_id)
         running = [step.name for step in self.board.running()]
         await host.stop(timeout=0)
+        self.board.interrupted()
         what = "Its time is over" if by_time else "Interrupted"
         ended = f" {_list(running)} will run again." if running else ""
         if instance.blocked_reason:

@@ -69,3 +69,7 @@ class RunView(Protocol):
     def end(self, outcome: Outcome) -> None:
         """The command ends. Nothing is shown after that."""
         ...
+
+    def close(self) -> None:
+        """Leave the terminal in order, also when there was no end."""
+        ...

@@ -81,6 +81,9 @@ class BodyRun:
         "_registration",
         "_state",
         "base",
+        "has_left",
+        "limited_as",
+        "step",
         "stopping",
         "task",
     )
@@ -103,6 +106,11 @@ class BodyRun:
         self._call: Call | None = None
         self._context: StepExecutionContext[Any] | None = None
         self.base = state.revision
+        self.step = pointer.step
+        self.limited_as = "" if body.attributes.concurrency is None else body.concurrency_key
+        """Step type whose limit it counts for; empty: none."""
+        self.has_left = False
+        """Whether its place is free again."""
         self.stopping = False
         """Whether the host asked it to stop; what it answers then does not count as a failure of its own."""
         self.task: asyncio.Task[None] | None = None

@@ -8,17 +8,16 @@ hints, sweep, timers ──► claim ──► runner ──► committer ──
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
-from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from wfe.engine.asking import ChildRequest
 from wfe.engine.state import InstanceState
+from wfe.host.alarms import Alarms
 from wfe.host.asker import RunnerAsker
-from wfe.host.bodies import BodyRun, BodySurroundings
 from wfe.host.committer import Committer
+from wfe.host.room import Room
 from wfe.host.runner import Runner
 from wfe.host.starting import make_child
 from wfe.host.waiting import Waiters, ended_row
@@ -27,6 +26,7 @@ from wfe.ports.hints import Hint, HintKind
 from wfe.ports.store import TransitionOutcome
 
 if TYPE_CHECKING:
+    from wfe.host.bodies import BodySurroundings
     from wfe.host.registry import Registration, Registry
     from wfe.model.document import Limits
     from wfe.model.moment import Moment
@@ -40,9 +40,6 @@ _log = logging.getLogger("wfe.host")
 
 QUARANTINE_AFTER = 5
 """Activations without a commit after which an instance is suspended with its reason."""
-
-_HEAP_HORIZON = 60_000_000
-_HEAP_LIMIT = 100_000
 
 
 class HostCore:
@@ -60,7 +57,6 @@ class HostCore:
         around: BodySurroundings,
         max_concurrency: int,
         max_active: int,
-        cancel_grace: float,
         in_flight: int,
         alone: Callable[[], bool],
     ) -> None:
@@ -83,21 +79,13 @@ class HostCore:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.alone = alone
         """Whether no other session lives, as far as is known: then nobody needs hints."""
-        self._around = around
-        self._max_concurrency = max_concurrency
         self._max_active = max_active
-        self._cancel_grace = cancel_grace
         self._offset = 0
         self._last_commit = 0
         self._ready: list[Runner] = []
         self._pump_scheduled = False
-        self._active = 0
-        self._per_type: dict[str, int] = {}
-        self._queue: deque[tuple[Runner, int]] = deque()
-        self._heap: list[tuple[Moment, str]] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0
-        self._look_at = 0
+        self.bodies = Room(self.loop, around, limit=max_concurrency, tasks=self.tasks, draining=lambda: self.draining)
+        self.alarms = Alarms(self.loop, self.now, self._due)
         self._wanted: dict[str, Moment] = {}
         self._claiming = False
         self._inbox_wanted: dict[str, None] = {}
@@ -258,7 +246,7 @@ class HostCore:
         runner = self._hold(registration, state, 1)
         if state.pending:
             runner.deliver(TimePassed())
-        self.run_bodies(runner, run)
+        self.bodies.run(runner, run)
         wake = state.timers.earliest()
         if wake is not None:
             self.wake_at(state.id, wake)
@@ -312,7 +300,7 @@ class HostCore:
         """Stop every body and write nothing more: the lease is lost, or the host is forced to stop."""
         for runner in list(self.runners.values()):
             self._forget(runner)
-        self._queue.clear()
+        self.bodies.clear()
 
     # What goes wrong
 
@@ -347,130 +335,22 @@ class HostCore:
         """The store could not write; runners keep what they know and try again."""
         _log.warning("The store is not available: %s", error)
 
-    # Bodies
-
-    def run_bodies(self, runner: Runner, numbers: Collection[int]) -> None:
-        """Run the bodies of pointers, as far as there is room; the others wait in order."""
-        if self.draining:
-            return
-        for number in numbers:
-            self._queue.append((runner, number))
-            runner.awaited.add(number)
-        self._fill()
-
-    def _fill(self) -> None:
-        put_off: list[tuple[Runner, int]] = []
-        while self._queue and self._active < self._max_concurrency:
-            runner, number = self._queue.popleft()
-            if not runner.held or number not in runner.awaited:
-                continue
-            pointer = runner.state.pointers.get(number)
-            registration = runner.registration
-            if pointer is None or not pointer.runs_body or registration is None or self.draining:
-                runner.awaited.discard(number)
-                continue
-            body = registration.bodies[pointer.step]
-            limit = body.attributes.concurrency
-            if limit is not None:
-                running = self._per_type.get(body.concurrency_key, 0)
-                if running >= limit:
-                    put_off.append((runner, number))
-                    continue
-                self._per_type[body.concurrency_key] = running + 1
-            runner.awaited.discard(number)
-            loops = self._loops(runner.state, pointer.scope, pointer.index) if pointer.scope else ()
-            run = BodyRun(self._around, registration, body, runner.state, pointer, loops)
-            runner.bodies[number] = run
-            self._active += 1
-            task = self.loop.create_task(
-                self._run(runner, number, run, body.concurrency_key if limit else ""),
-                name=f"step {pointer.step!r} of instance {runner.id}",  # the watchdog names it
-            )
-            run.task = task
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
-        self._queue.extendleft(reversed(put_off))
-
-    @staticmethod
-    def _loops(state: InstanceState, scope: int, index: int) -> tuple[tuple[bytes, int], ...]:
-        found: list[tuple[bytes, int]] = []
-        while scope:
-            container = state.pointers[scope]
-            if index >= 0:
-                found.append((state.item(scope, index), index))
-            scope, index = container.scope, container.index
-        return tuple(found)
-
-    async def _run(self, runner: Runner, number: int, run: BodyRun, limited: str) -> None:
-        try:
-            message = await run.answer()
-        finally:
-            self._active -= 1
-            if limited:
-                self._per_type[limited] -= 1
-            if self._queue:
-                self._fill()
-        runner.body_done(number, run, message)
-
-    def stop_body(self, runner: Runner, number: int, run: BodyRun) -> None:
-        """Ask a body to stop; after the grace it is given up."""
-        run.stop()
-        self.loop.call_later(self._cancel_grace, self._give_up, runner, number, run)
-
-    @staticmethod
-    def _give_up(runner: Runner, number: int, run: BodyRun) -> None:
-        if runner.bodies.get(number) is run:
-            del runner.bodies[number]
-            if runner.held:
-                runner.deliver(BodyStopped(number))
-
     # Timers and reads
 
     def wake_at(self, instance_id: str, wake: Moment) -> None:
         """Look at an instance at a time, if that is soon; the sweep finds the others."""
-        # The sweep does not look at what is held, so those timers are kept however far ahead they are.
-        if instance_id not in self.runners and (wake - self.now() > _HEAP_HORIZON or len(self._heap) >= _HEAP_LIMIT):
-            return
-        heapq.heappush(self._heap, (wake, instance_id))
-        self._arm()
+        self.alarms.set(instance_id, wake, held=instance_id in self.runners)
 
-    def wake_soon(self, wake: Moment, look: Callable[[], None]) -> None:
-        """Call `look` at a time, if that is before the next minute."""
-        pause = (wake - self.now()) / 1_000_000
-        if pause * 1_000_000 < _HEAP_HORIZON and not (self._look_at and self._look_at <= wake):
-            self._look_at = wake
-            self.loop.call_later(max(0.0, pause), self._look, look)
-
-    def _look(self, look: Callable[[], None]) -> None:
-        self._look_at = 0
-        look()
-
-    def _arm(self) -> None:
-        if not self._heap:
-            return
-        wake = self._heap[0][0]
-        if self._timer is not None:
-            if self._timer_at <= wake:
-                return
-            self._timer.cancel()
-        self._timer_at = wake
-        self._timer = self.loop.call_later(max(0.0, (wake - self.now()) / 1_000_000), self._timers_due)
-
-    def _timers_due(self) -> None:
-        self._timer = None
-        now = self.now()
-        unheld: dict[str, Moment] = {}
-        while self._heap and self._heap[0][0] <= now:
-            wake, instance_id = heapq.heappop(self._heap)
+    def _due(self, due: list[tuple[Moment, str]]) -> None:
+        """The time of instances has come: tell those that are held, take the others together."""
+        for wake, instance_id in due:
             runner = self.runners.get(instance_id)
             if runner is None:
-                unheld[instance_id] = wake
+                self._wanted[instance_id] = wake
             else:
+                runner.noted_wake = 0
                 runner.deliver(TimePassed())
-        for instance_id, wake in unheld.items():
-            self._wanted[instance_id] = wake
         self.want(())
-        self._arm()
 
     def read_inbox(self, instance_id: str) -> None:
         """Read the inbox of a held instance, soon, together with those of others."""

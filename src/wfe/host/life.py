@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from wfe.host.bodies import BodySurroundings
 from wfe.host.core import HostCore
-from wfe.host.session import Session
+from wfe.host.session import Renewal, Session, ThreadRenewal
 from wfe.host.sweeper import Sweeper
 from wfe.host.threads import ThreadPool
 from wfe.model.errors import ConfigurationError, DefinitionError, ShuttingDown, WfeError
@@ -74,6 +74,8 @@ class Life:
         self._unsaved: list[Registration] = []
         self._is_alone = True
         self._pid = os.getpid()
+        self.renewal: Callable[[], Renewal] = ThreadRenewal
+        """How sessions are renewed; a simulation, which has no threads, puts a task here."""
         self.log_sinks: list[Callable[[str, str, str, str], None]] = []
 
     @property
@@ -142,7 +144,6 @@ class Life:
             around=around,
             max_concurrency=settings.max_concurrency,
             max_active=settings.max_active,
-            cancel_grace=settings.cancel_grace.total_seconds(),
             in_flight=self._in_flight,
             alone=lambda: self._is_alone,
         )
@@ -157,6 +158,7 @@ class Life:
             clock=self._clock,
             stall_limit=self._settings.loop_stall_limit.total_seconds(),
             lost=self._session_lost,
+            renewal=self.renewal,
         )
         await session.begin(self._settings.name or f"pid {os.getpid()}")
         self._session = session
@@ -313,6 +315,7 @@ class Life:
             await self._sweeper.stop()
         if not force:
             await _drain(core, timeout.total_seconds())
+        core.alarms.stop()
         holds = [(runner.id, runner.fence) for runner in core.runners.values()]
         core.drop_all()
         await _end_tasks(core)

@@ -84,7 +84,7 @@ class Runner:
                 self.deliver(BodyStopped(number))
         elif self.registration is not None:
             if not is_suspended:
-                self.core.run_bodies(self, sorted(state.running))
+                self.core.bodies.run(self, sorted(state.running))
             self.deliver(TimePassed())
         self.core.schedule(self)
 
@@ -202,7 +202,7 @@ class Runner:
             core.gave_back(self, unread=unread, wake=transition.changes.wake_at)
         else:
             if transition.run:
-                core.run_bodies(self, transition.run)
+                core.bodies.run(self, transition.run)
             self._go_on(transition, unread=unread)
 
     def _go_on(self, transition: Transition, *, unread: bool) -> None:
@@ -225,7 +225,7 @@ class Runner:
         for number in numbers:
             run = self.bodies.get(number)
             if run is not None:
-                self.core.stop_body(self, number, run)
+                self.core.bodies.stop(self, number, run)
             else:
                 # Ready, but not begun here (no room yet, or the host is draining).
                 self.awaited.discard(number)

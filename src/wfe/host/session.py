@@ -10,9 +10,10 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from wfe.model.errors import LeaseLost, WfeError
 
@@ -20,11 +21,48 @@ if TYPE_CHECKING:
     from wfe.ports.clock import Clock
     from wfe.ports.lease import Lease, Renewer
 
-__all__ = ["Session"]
+__all__ = ["Renewal", "Session", "ThreadRenewal"]
 
 _log = logging.getLogger("wfe.host")
 
 _STALL_NAMED_AFTER = 1.0
+
+
+class Renewal(Protocol):
+    """Goes through the rounds of a renewal beside the event loop, pausing between them."""
+
+    def start(self, rounds: Generator[float, None, None]) -> None:
+        """Begin: each item is the pause, in seconds, after which the next one is asked for."""
+        ...
+
+    async def stop(self) -> None:
+        """Ask for no further round."""
+        ...
+
+
+class ThreadRenewal:
+    """Goes through the rounds on a thread of its own, so that a busy loop does not hold them up."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, rounds: Generator[float, None, None]) -> None:
+        """Begin."""
+        self._thread = threading.Thread(target=self._go, args=(rounds,), name="wfe-lease", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End the thread, and wait for it for a while."""
+        self._stop.set()
+        if self._thread is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._thread.join, 5)
+
+    def _go(self, rounds: Generator[float, None, None]) -> None:
+        with closing(rounds):
+            for pause in rounds:
+                if self._stop.wait(pause):
+                    break
 
 
 class Session:
@@ -45,6 +83,7 @@ class Session:
         clock: Clock,
         stall_limit: float,
         lost: Callable[[str], None],
+        renewal: Callable[[], Renewal] = ThreadRenewal,
     ) -> None:
         self.id = session_id
         self._lease = lease
@@ -54,35 +93,36 @@ class Session:
         self._stall_limit = stall_limit
         self._lost = lost
         self._loop = asyncio.get_running_loop()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._renewal = renewal()
         self._beat = clock.monotonic()
         self._named_at = 0.0
 
     async def begin(self, name: str) -> None:
         """Begin the session and its renewal."""
         await self._lease.begin(self.id, name=name, ttl=self._ttl_delta)
-        self._thread = threading.Thread(target=self._renew_on, name="wfe-lease", daemon=True)
-        self._thread.start()
+        self._renewal.start(self._rounds())
 
     async def end(self) -> None:
         """End the session: what it held is free at once."""
-        self._stop.set()
-        thread = self._thread
-        if thread is not None:
-            await self._loop.run_in_executor(None, thread.join, 5)
+        await self._renewal.stop()
         try:
             await self._lease.end(self.id)
         except WfeError as error:
             _log.warning("The session could not be ended (it expires by itself): %s", error)
 
-    def _renew_on(self) -> None:
+    def _rounds(self) -> Generator[float, None, None]:
+        """Renew round by round; the items are the pauses between. Ends when there is nothing left to renew."""
         renewer = self._lease.renewer(self.id, self._ttl_delta)
         success = self._clock.monotonic()
+        usual = pause = min(self._ttl / 3, 1.0)
         try:
-            while not self._stop.wait(min(self._ttl / 3, 1.0)):
+            while True:
+                yield pause
+                pause = usual
                 now = self._clock.monotonic()
                 stalled = self._watch(now)
+                if stalled is None:
+                    return
                 if now - success < self._ttl / 3 and stalled < self._stall_limit:
                     continue
                 if stalled >= self._stall_limit:
@@ -99,17 +139,16 @@ class Session:
                         self._tell(f"it could not be renewed in time: {error}")
                         return
                     _log.warning("The session could not be renewed, trying again: %s", error)
-                    self._stop.wait(min(self._ttl / 10, 0.5))
+                    pause = min(self._ttl / 10, 0.5) + usual
         finally:
             _close(renewer)
 
-    def _watch(self, now: float) -> float:
-        """Look whether the loop moves; name what holds it up after a second."""
+    def _watch(self, now: float) -> float | None:
+        """Look whether the loop moves; name what holds it up after a second. None: the loop is closed."""
         try:
             self._loop.call_soon_threadsafe(self._mark)
         except RuntimeError:
-            self._stop.set()
-            return 0.0
+            return None
         stalled = now - self._beat - min(self._ttl / 3, 1.0)
         if stalled > _STALL_NAMED_AFTER and now - self._named_at > 10 * _STALL_NAMED_AFTER:
             self._named_at = now

@@ -89,13 +89,13 @@ class Sweeper:
             if reply is not None:
                 again = len(reply.instances) == room
                 if reply.next_wake is not None:
-                    core.wake_soon(reply.next_wake, self.soon)
+                    core.alarms.look(reply.next_wake, self.soon)
                 if reply.next_event is not None:
                     if reply.next_event <= reply.now:
                         core.committer.promote(_PROMOTE_AT_ONCE)
                         core.pump()
                     else:
-                        core.wake_soon(reply.next_event, self.soon)
+                        core.alarms.look(reply.next_event, self.soon)
             if not again:
                 await self._mark_blocked()
         await self._tell_waiters()

@@ -524,7 +524,7 @@ class WorkflowHost:
         if publication.outcome is PublishOutcome.CONFLICT:
             raise StartConflict(event_id, detail="another event name, key or payload")
         if when is not None:
-            core.wake_soon(when, self._life.look_around)
+            core.alarms.look(when, self._life.look_around)
         return event_id
 
     async def suspend_workflow(self, id: str, reason: str | None = None) -> bool:  # noqa: A002 - the public name

@@ -229,7 +229,13 @@ def messages_are_consumed_up_to_the_last(original: Any, self: Any, instance: Ins
     original(self, instance, replace(changes, consumed=[row_id for row_id in instance.inbox if row_id <= last]))
 
 
-@breaks(Commit, "write_rows", "test_messages_left_are_reported", "test_many_messages")
+@breaks(
+    Commit,
+    "write_rows",
+    "test_messages_left_are_reported",
+    "test_many_messages",
+    "test_messages_committed_out_of_order_are_all_read",
+)
 def messages_are_consumed_together(original: Any, self: Any, instance: Instance, changes: Changes) -> None:
     original(self, instance, replace(changes, consumed=list(instance.inbox) if changes.consumed else ()))
 

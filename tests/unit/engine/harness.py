@@ -1,4 +1,4 @@
-"""A world of one instance for tests of the engine: it applies transitions in memory and checks what must always hold."""
+"""A world of one instance, for tests of the engine: applies transitions in memory and checks what always holds."""
 
 from __future__ import annotations
 
@@ -147,9 +147,7 @@ class World:
 
     def decide(self, *messages: Message) -> Transition:
         """Decide without applying."""
-        return advance(
-            self.definition, self.state, messages, now=self.now, asker=self.asker, limits=self.limits
-        )
+        return advance(self.definition, self.state, messages, now=self.now, asker=self.asker, limits=self.limits)
 
     def advance(self, *messages: Message) -> Transition:
         """Decide and apply, then check what must hold; as long as the decision asks for it, go on."""
@@ -183,8 +181,9 @@ class World:
         self.errors.extend(msgspec.msgpack.decode(row.error, type=ErrorRecord) for row in changes.errors)
         self.children.extend(changes.children)
         self.messages.extend((each.instance_id, each.message) for each in changes.messages)
-        self.running.difference_update(each.pointer for each in messages if isinstance(each, Answered | Failed | BodyStopped))
-        self.running.difference_update(transition.stop)
+        self.running.difference_update(
+            each.pointer for each in messages if isinstance(each, Answered | Failed | BodyStopped)
+        )
         self.running.difference_update(transition.gone)
         self.state.apply(transition)
         self.running.update(transition.run)
@@ -256,12 +255,16 @@ class World:
         for pointer in self.state.pointers.values():
             if pointer.status is not PointerStatus.FAILED or pointer.phase.startswith("held"):
                 branches[pointer.scope] = branches.get(pointer.scope, 0) + 1
-            assert pointer.scope == ROOT_SCOPE or pointer.scope in self.state.pointers, "a branch has lost its container"
+            assert pointer.scope == ROOT_SCOPE or pointer.scope in self.state.pointers, (
+                "a branch has lost its container"
+            )
         if self.state.head.stopping is None:
             assert self.state.head.open == branches.get(ROOT_SCOPE, 0), "the top counts other branches than there are"
         for pointer in self.state.pointers.values():
             if pointer.status is not PointerStatus.FAILED and self.state.head.stopping is None:
-                assert pointer.open == branches.get(pointer.id, 0), f"{pointer.step} counts other branches than there are"
+                assert pointer.open == branches.get(pointer.id, 0), (
+                    f"{pointer.step} counts other branches than there are"
+                )
 
     # What happens
 
@@ -273,7 +276,8 @@ class World:
         """The message of a body that answers."""
         pointer = self.body(step)
         patch = Patch({name: json.dumps(value).encode() for name, value in fields.items()}) if fields else None
-        persisted, items = b"", ()
+        persisted = b""
+        items: tuple[bytes, ...] = ()
         data = getattr(result, "data", None)
         if data is not None:
             persisted = json.dumps(data).encode()
@@ -289,9 +293,7 @@ class World:
         """The body of a step fails."""
         pointer = self.body(step)
         names = tuple(classes) or ("builtins.ValueError", "builtins.Exception", "builtins.BaseException")
-        return self.advance(
-            Failed(pointer.id, pointer.attempt, ErrorRecord("step_failed", message), retryable, names)
-        )
+        return self.advance(Failed(pointer.id, pointer.attempt, ErrorRecord("step_failed", message), retryable, names))
 
     def event(self, payload: object = None, *, name: str | None = None) -> Transition:
         """The event comes that the earliest wait (of this name) waits for."""
@@ -366,6 +368,10 @@ class World:
         """Steps whose bodies run, in order of the pointers."""
         return [self.state.pointers[number].step for number in sorted(self.running)]
 
+    def stands(self, status: WorkflowStatus) -> bool:
+        """Whether this is the status now; the next move may change it."""
+        return self.state.head.status is status
+
     @property
     def status(self) -> WorkflowStatus:
         return self.state.head.status
@@ -378,9 +384,7 @@ class World:
 
     def kinds(self, step: str | None = None) -> list[str]:
         """The kinds of what was announced, all or of one step, without the word before the blank for steps."""
-        return [
-            str(record.kind).removeprefix("step ") for record in self.log if step is None or record.step == step
-        ]
+        return [str(record.kind).removeprefix("step ") for record in self.log if step is None or record.step == step]
 
     def count(self, kind: LifecycleKind) -> int:
         return sum(record.kind is kind for record in self.log)

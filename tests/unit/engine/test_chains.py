@@ -1,13 +1,15 @@
 """Chains: bodies one after the other, outcomes, skips, jumps, the end."""
 
+# ruff: noqa: ARG005 - the tables of answers take (data, path), used or not
+
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
 import pytest
-from tests.unit.engine.harness import World, block, body, plan, terminal
 
+from tests.unit.engine.harness import World, block, body, plan, terminal
 from wfe.model.definition import Code, Step, StepKind
 from wfe.model.document import Patch
 from wfe.model.instance import Head
@@ -155,7 +157,10 @@ def test_a_body_may_skip_itself() -> None:
     world.answer("a", Skip("not today"))
 
     assert world.runs == ["b"]
-    assert [(str(each.kind), each.detail) for each in world.log if each.step == "a"][-1] == ("step skipped", "not today")
+    assert [(str(each.kind), each.detail) for each in world.log if each.step == "a"][-1] == (
+        "step skipped",
+        "not today",
+    )
 
 
 def test_output_merges_after_what_the_body_changed() -> None:
@@ -171,9 +176,7 @@ def test_output_merges_after_what_the_body_changed() -> None:
 def test_go_to_makes_a_loop() -> None:
     """A step that is reached again gets a new pointer in the same row."""
     jump = Step(id="jump", kind=StepKind.SEQUENCE, go_to="a")
-    again = Step(
-        id="again", kind=StepKind.IF, blocks=(block(jump),), values={"condition": Code()}
-    )
+    again = Step(id="again", kind=StepKind.IF, blocks=(block(jump),), values={"condition": Code()})
     world = World(plan(body("a"), again, body("b")), {("again", "condition"): lambda data, path: data["n"] < 3})
 
     for n in range(1, 4):

@@ -1,13 +1,15 @@
 """Containers: branches that overlap, loops, choices, joins."""
 
+# ruff: noqa: ARG005 - the tables of answers take (data, path), used or not
+
 from __future__ import annotations
 
 import json
 from typing import Any
 
 import pytest
-from tests.unit.engine.harness import World, block, body, plan
 
+from tests.unit.engine.harness import World, block, body, plan
 from wfe.model.definition import Block, Code, Field, Literal, Step, StepKind
 from wfe.model.document import Limits
 from wfe.model.message import ControlVerb, TimePassed
@@ -63,11 +65,11 @@ def test_siblings_of_a_failed_branch_run_on_and_are_awaited() -> None:
     world = World(plan(parallel("p", block(body("a")), block(body("b"), body("b2"))), body("never")))
 
     world.fail("a", "broken")
-    assert world.status is WorkflowStatus.RUNNABLE
+    assert world.stands(WorkflowStatus.RUNNABLE)
     world.answer("b")
     world.answer("b2", late=1)
 
-    assert world.status is WorkflowStatus.FAILED
+    assert world.stands(WorkflowStatus.FAILED)
     assert world.data == {"late": 1}
     assert [error.message for error in world.errors] == ["broken"]
     assert world.kinds("never") == []
@@ -80,7 +82,7 @@ def test_fail_fast_cancels_the_siblings() -> None:
 
     transition = world.fail("a")
 
-    assert world.status is WorkflowStatus.FAILED
+    assert world.stands(WorkflowStatus.FAILED)
     assert transition.stop == [running]
     assert world.kinds("b") == ["started", "cancelled"]
 
@@ -135,7 +137,7 @@ def _raises(data: dict[str, Any], path: tuple[int, ...]) -> object:
 
 
 def test_failures_in_a_branch_that_is_cut_short_stay_to_be_seen() -> None:
-    """A sibling that holds a failed step when it is cut short counts as failed; nothing is left without its container."""
+    """A sibling that holds a failed step when it is cut short counts as failed; nothing loses its container."""
     inner = parallel("inner", block(body("x")), block(body("y")))
     wrapped = Step(id="wrapped", kind=StepKind.SEQUENCE, blocks=(block(inner),))
     world = World(plan(parallel("p", block(wrapped), block(body("a")), fail_fast=True)))
@@ -143,7 +145,7 @@ def test_failures_in_a_branch_that_is_cut_short_stay_to_be_seen() -> None:
 
     world.fail("a", "second")
 
-    assert world.status is WorkflowStatus.FAILED
+    assert world.stands(WorkflowStatus.FAILED)
     assert sorted(world.live) == ["a", "inner", "p", "wrapped", "x"]
     assert {p.status for p in world.state.pointers.values()} == {PointerStatus.FAILED}
 
@@ -166,7 +168,7 @@ def test_if_without_else_goes_on() -> None:
 
 
 def test_a_condition_that_is_neither_true_nor_false_fails_its_step() -> None:
-    """An answer whose truth cannot be told (a condition object, an array) is a failure of the step, not of the engine."""
+    """An answer whose truth cannot be told (a condition object, an array) fails the step, not the engine."""
 
     class Undecided:
         def __bool__(self) -> bool:
@@ -175,7 +177,7 @@ def test_a_condition_that_is_neither_true_nor_false_fails_its_step() -> None:
     step = Step(id="if", kind=StepKind.IF, values={"condition": Code()}, blocks=(block(body("yes")),))
     world = World(plan(step), {("if", "condition"): lambda data, path: Undecided()})
 
-    assert world.status is WorkflowStatus.FAILED
+    assert world.stands(WorkflowStatus.FAILED)
     assert "neither" in world.errors[0].message
 
 
@@ -257,7 +259,7 @@ def test_for_each_in_order_stops_at_a_failure() -> None:
     world.answer("a")
     world.fail("a")
 
-    assert world.status is WorkflowStatus.FAILED
+    assert world.stands(WorkflowStatus.FAILED)
     assert world.kinds("a").count("started") == 2
 
 
@@ -273,7 +275,7 @@ def test_max_parallel_bounds_the_items_at_a_time() -> None:
 
     assert max(seen) == 2
     assert world.kinds("a").count("started") == 5
-    assert world.status is WorkflowStatus.FAILED
+    assert world.stands(WorkflowStatus.FAILED)
 
 
 def test_the_collection_is_read_once() -> None:
@@ -286,7 +288,7 @@ def test_the_collection_is_read_once() -> None:
     world.answer("a")
 
     assert world.kinds("a").count("started") == 2
-    assert world.status is WorkflowStatus.COMPLETE
+    assert world.stands(WorkflowStatus.COMPLETE)
 
 
 @pytest.mark.parametrize("collection", ["text", {"a": 1}, 5, None])
@@ -294,7 +296,7 @@ def test_what_is_no_collection_fails_the_step(collection: object) -> None:
     """Text, a mapping, a number: a failure that names what was found."""
     world = World(plan(each("f", collection, block(body("a")))))
 
-    assert world.status is WorkflowStatus.FAILED
+    assert world.stands(WorkflowStatus.FAILED)
     assert type(collection).__name__ in world.errors[0].message
 
 
@@ -308,7 +310,7 @@ def test_a_generator_that_raises_fails_the_step() -> None:
     step = Step(id="f", kind=StepKind.FOR_EACH, blocks=(block(body("a")),), values={"collection": Code()})
     world = World(plan(step), {("f", "collection"): items})
 
-    assert world.status is WorkflowStatus.FAILED
+    assert world.stands(WorkflowStatus.FAILED)
     assert "broken" in world.errors[0].message
 
 
@@ -364,7 +366,7 @@ def test_a_selector_that_cannot_be_compared_fails_the_step() -> None:
     step = Step(id="d", kind=StepKind.DECIDE, blocks=(block(body("x"), label=1),), values={"selector": Code()})
     world = World(plan(step), {("d", "selector"): lambda data, path: Odd()})
 
-    assert world.status is WorkflowStatus.FAILED
+    assert world.stands(WorkflowStatus.FAILED)
 
 
 def test_blocks_nest_without_limit() -> None:
@@ -401,7 +403,7 @@ def test_branch_without_children_fails_the_step_and_drops_its_data() -> None:
 
     world.answer("a", Branch((1,)), x=1)
 
-    assert world.status is WorkflowStatus.FAILED
+    assert world.stands(WorkflowStatus.FAILED)
     assert world.data == {}
 
 
@@ -418,7 +420,7 @@ def test_children_that_fail_fail_the_attempt_of_their_body() -> None:
     world.answer("c")
     world.answer("a")
 
-    assert world.status is WorkflowStatus.COMPLETE
+    assert world.stands(WorkflowStatus.COMPLETE)
 
 
 def test_a_wide_loop_begins_in_portions_that_survive_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,7 +462,7 @@ def test_a_loop_that_cannot_begin_for_the_limit_fails_with_a_reason() -> None:
     while not world.ended:
         world.answer("a")
 
-    assert world.status is WorkflowStatus.FAILED
+    assert world.stands(WorkflowStatus.FAILED)
     assert "6 live pointers" in world.errors[0].message
 
 

@@ -37,7 +37,9 @@ def take(instance: Instance, session: str) -> LoadedInstance:
 
 def unheld_and_due(tables: Tables, now: Moment) -> list[Instance]:
     """Give the instances that have something to do and that nobody living holds, longest due first."""
-    due = [instance for instance in tables.live.values() if instance.is_due(now) and tables.holder(instance) is None]
+    due = [
+        instance for instance in tables.stirring.values() if instance.is_due(now) and tables.holder(instance) is None
+    ]
     return sorted(due, key=lambda instance: due_since(instance, now))
 
 
@@ -50,7 +52,7 @@ def next_wake(tables: Tables, now: Moment) -> Moment | None:
     """Give the earliest wake time ahead of an instance that nobody living holds."""
     ahead = (
         instance.wake_at
-        for instance in tables.live.values()
+        for instance in tables.stirring.values()
         if instance.wakes_after(now) and tables.holder(instance) is None
     )
     return min((wake for wake in ahead if wake is not None), default=None)

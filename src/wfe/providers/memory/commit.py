@@ -134,7 +134,7 @@ class Commit:
             self.end(instance)
         else:
             instance.ended_at = None
-            self._tables.live[instance.id] = instance
+        self._tables.sort_in(instance)
 
     def write_rows(self, instance: Instance, changes: Changes) -> None:
         """Pointers, documents, collections, errors and consumed messages."""
@@ -182,7 +182,6 @@ class Commit:
         instance.inbox.clear()
         instance.requests.clear()
         instance.items.clear()
-        self._tables.live.pop(instance.id, None)
 
     # Events and waits
 
@@ -327,7 +326,9 @@ class Commit:
         return self._tables.last_inbox
 
     def _insert(self, row: InboxRow) -> None:
-        self._tables.instances[row.instance_id].inbox[row.id] = row
+        instance = self._tables.instances[row.instance_id]
+        instance.inbox[row.id] = row
+        self._tables.stirring[instance.id] = instance
         self._inserted.append(row)
 
     # Reply

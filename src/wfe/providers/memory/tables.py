@@ -129,6 +129,8 @@ class Tables:
     instances: dict[str, Instance] = field(default_factory=dict[str, Instance])
     live: dict[str, Instance] = field(default_factory=dict[str, Instance])
     """Those that have not ended."""
+    stirring: dict[str, Instance] = field(default_factory=dict[str, Instance])
+    """Those of them that have a wake time or messages: all that a sweep looks at, however many wait for events."""
     names: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     children: dict[str, dict[str, None]] = field(default_factory=dict[str, dict[str, None]])
     """Ids of the instances started for an instance, by its id."""
@@ -159,6 +161,11 @@ class Tables:
         self.latest = max(self.latest, self.clock.now())
         return self.latest
 
+    def sort_in(self, instance: Instance) -> None:
+        """Put an instance that was written among those that live and stir, or take it out."""
+        _keep(self.live, instance, belongs=not instance.has_ended)
+        _keep(self.stirring, instance, belongs=instance.wake_at is not None or bool(instance.inbox))
+
     def is_alive(self, session: str) -> bool:
         """Tell whether a session lives."""
         found = self.sessions.get(session)
@@ -167,3 +174,10 @@ class Tables:
     def holder(self, instance: Instance) -> str | None:
         """Give the living session that holds an instance."""
         return instance.owner if instance.owner is not None and self.is_alive(instance.owner) else None
+
+
+def _keep(group: dict[str, Instance], instance: Instance, *, belongs: bool) -> None:
+    if belongs:
+        group[instance.id] = instance
+    else:
+        group.pop(instance.id, None)

@@ -60,7 +60,7 @@ class BatchWriter:
     _version: int = -1
     _counters: Counters = field(default_factory=Counters)
     inbox_is_empty: bool = False
-    """These three hold as long as no other connection has committed since `_version`: then a plain step needs no read."""
+    """These three hold until another connection commits, which changes `_version`; so a plain step needs no read."""
 
     def write(self, connection: sqlite3.Connection, batch: Batch) -> CommitReply:
         """Write a batch in one transaction, or find that it was written before.

@@ -11,11 +11,13 @@ from typing import TypeAlias
 
 from wfe.model.moment import Moment
 
-__all__ = ["Counters", "SystemClock", "last_log", "store_time"]
+__all__ = ["INDEXED", "Counters", "SystemClock", "last_log", "store_time"]
 
 SystemClock: TypeAlias = Callable[[], Moment]
 
 _LAST = "SELECT k, now, instance, log, inbox, event, indexed FROM batch WHERE k = (SELECT max(k) FROM batch)"
+INDEXED = "coalesce((SELECT indexed FROM batch WHERE k = (SELECT max(k) FROM batch)), 0)"
+"""SQL for the last row of the log that `log_index` has."""
 _NONE = (0, 0, 0, 0, 0, 0, 0)
 
 

@@ -10,7 +10,7 @@ from wfe.model.errors import ConfigurationError
 from wfe.model.moment import Moment
 from wfe.ports.store import EndedRow, InboxRow, InstanceRow, ListFilter, LogCursorPage, LogRow
 from wfe.providers.sqlite.connection import snapshot
-from wfe.providers.sqlite.counters import last_log
+from wfe.providers.sqlite.counters import INDEXED, last_log
 from wfe.providers.sqlite.loading import EMPTY, inbox_rows_of, json_list
 from wfe.providers.sqlite.names import DefinitionNumbers
 
@@ -27,16 +27,15 @@ _LOG = (
     "FROM log l JOIN instance i ON i.n = l.n "
 )
 # The log of one instance is read from the index, then from the rows at the end that are not in it yet.
-_INDEXED = "coalesce((SELECT indexed FROM batch WHERE k = (SELECT max(k) FROM batch)), 0)"
 _ABOVE = "l.count > 0 AND l.first_sequence + l.count - 1 > ?2"
 HISTORY = (
     f"{_LOG} JOIN log_index x ON x.k = l.k WHERE x.n = ?1 AND x.first_sequence >= coalesce("
     "(SELECT max(first_sequence) FROM log_index WHERE n = ?1 AND first_sequence <= ?2), 0) "
     f"AND {_ABOVE} ORDER BY x.first_sequence, x.k LIMIT ?3"
 )
-HISTORY_END = f"{_LOG} WHERE l.k > {_INDEXED} AND +l.n = ?1 AND {_ABOVE} ORDER BY l.k LIMIT ?3"
+HISTORY_END = f"{_LOG} WHERE l.k > {INDEXED} AND +l.n = ?1 AND {_ABOVE} ORDER BY l.k LIMIT ?3"
 LOG_OF_ONE = f"{_LOG} JOIN log_index x ON x.k = l.k WHERE x.n = ?1 AND x.k > ?2 ORDER BY x.k LIMIT ?3"
-LOG_OF_ONE_END = f"{_LOG} WHERE l.k > max({_INDEXED}, ?2) AND +l.n = ?1 ORDER BY l.k LIMIT ?3"
+LOG_OF_ONE_END = f"{_LOG} WHERE l.k > max({INDEXED}, ?2) AND +l.n = ?1 ORDER BY l.k LIMIT ?3"
 _COMMON = frozenset({"runnable", "complete"})
 _LIST_CURSOR = "instances-before-"
 _LOG_CURSOR = "log-after-"

@@ -10,6 +10,7 @@ from wfe.model.definition import DefinitionKey
 from wfe.model.moment import Moment
 from wfe.ports.store import DefinitionRow
 from wfe.providers.sqlite.connection import writing
+from wfe.providers.sqlite.counters import INDEXED
 from wfe.providers.sqlite.loading import json_list
 from wfe.providers.sqlite.place import Place
 
@@ -79,8 +80,7 @@ class Upkeep:
                 given,
             )
             connection.execute(
-                "DELETE FROM log "
-                "WHERE k > coalesce((SELECT indexed FROM batch WHERE k = (SELECT max(k) FROM batch)), 0) AND +n IN (SELECT value FROM json_each(?))",
+                f"DELETE FROM log WHERE k > {INDEXED} AND +n IN (SELECT value FROM json_each(?))",
                 given,
             )
             for table in (*_TABLES_OF_INSTANCE, "instance"):

@@ -837,6 +837,37 @@ class RacePromises:
         await world.write(held, subscribe=[wait(pointer=1, number=2)], **consumption(row))
         assert await world.inbox() == []
 
+    async def test_publish_behind_a_big_wait_is_not_lost(self, world: World) -> None:
+        """An event that is published while a big batch of waits is still being written reaches its wait."""
+        keys = [f"key-{number}" for number in range(world.scale // 10)]
+        held = await world.started()
+        async with world.twin() as publisher:
+            waiting = asyncio.ensure_future(
+                world.write(held, subscribe=[wait(key=key, pointer=number) for number, key in enumerate(keys)])
+            )
+            await asyncio.sleep(0)
+            await publisher.commit(event(key=keys[-1]), event(key=keys[0]))
+            await waiting
+
+        assert sorted(row.key for row in await world.inbox()) == sorted([keys[0], keys[-1]])
+
+    async def test_messages_committed_out_of_order_are_all_read(self, world: World) -> None:
+        """A holder that consumes what it sees, while several processes insert, reads every message once."""
+        held = await world.started()
+        read: list[bytes | None] = []
+        async with world.twin() as other:
+            senders = asyncio.gather(*(_send_often([world, other][name % 2], str(name), times=10) for name in range(6)))
+            while not senders.done() or await world.inbox():
+                rows = await world.inbox()
+                await asyncio.sleep(0)
+                await world.write(held, consumed=[row.id for row in rows])
+                read += [row.message for row in rows]
+            await senders
+
+        assert sorted(map(str, read)) == sorted(
+            str(f"{name} {number}".encode()) for name in range(6) for number in range(10)
+        )
+
     async def test_message_racing_a_transition_stays(self, world: World) -> None:
         """Messages that are inserted while their instance is written are all there afterwards."""
         held = await world.started()
@@ -861,6 +892,12 @@ def consumption(*rows: InboxRow) -> dict[str, Sequence[object]]:
 def _in_both_orders(pairs: Sequence[tuple[T, T]]) -> list[T]:
     """Flatten pairs, every second one turned round: so each side is first in half of the races."""
     return [one for index, pair in enumerate(pairs) for one in pair[:: 1 if index % 2 else -1]]
+
+
+async def _send_often(world: World, name: str, *, times: int) -> None:
+    for number in range(times):
+        await world.commit(message(body=f"{name} {number}".encode()))
+        await asyncio.sleep(0)
 
 
 def _pointer_of(row: InboxRow) -> int:

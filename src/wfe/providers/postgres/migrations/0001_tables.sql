@@ -35,10 +35,13 @@ CREATE TABLE @schema@.session (
     expires_at bigint NOT NULL
 ) WITH (fillfactor = 50);
 
+-- `born_after` is the number of the newest event when the instance was started: what its waits match by default has a
+-- higher one. (Not a matter of time: a clock that is set back would hide events from it.)
 -- `owner` is empty when nobody holds the instance: an equality that the index can seek, as IS NULL cannot for an order.
 CREATE TABLE @schema@.instance (
     n bigint PRIMARY KEY,
     created_at bigint NOT NULL,
+    born_after bigint NOT NULL,
     plan integer NOT NULL,
     run integer NOT NULL,
     revision bigint NOT NULL,

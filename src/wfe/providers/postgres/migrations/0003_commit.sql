@@ -57,6 +57,7 @@ DECLARE
     v_ns bigint[] := '{}';
     v_again bigint[];
     v_gone integer[];
+    v_newest bigint;
     v_level integer;
     v_flag boolean;
     v_refused bigint[];
@@ -97,6 +98,11 @@ BEGIN
         PERFORM pg_advisory_xact_lock(@lock@, s) FROM unnest(v_stripes) AS s;
     END IF;
 
+    -- Read before anything that this transaction waits for later: whoever publishes after a start was acknowledged gets a
+    -- higher number, whoever was acknowledged before it has a lower one.
+    IF v_starts > 0 THEN
+        SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END INTO v_newest FROM @schema@.event_number s;
+    END IF;
     v_now := @schema@.store_time();
     v_xid := pg_current_xact_id()::text::bigint;
 
@@ -167,9 +173,9 @@ BEGIN
         v_count := 0;
         LOOP
             WITH made AS (
-                INSERT INTO @schema@.instance (n, created_at, plan, run, revision, fence, activations, id, digest, owner,
+                INSERT INTO @schema@.instance (n, created_at, born_after, plan, run, revision, fence, activations, id, digest, owner,
                     status, head, wake_at, ended_at, name, reference, parent_id, parent_pointer, on_parent_end)
-                SELECT v_numbers[s.place], v_now, s.plan, s.run, 1, CASE WHEN s.keep = 1 THEN 1 ELSE 0 END, 0, s.id,
+                SELECT v_numbers[s.place], v_now, v_newest, s.plan, s.run, 1, CASE WHEN s.keep = 1 THEN 1 ELSE 0 END, 0, s.id,
                     s.digest, CASE WHEN s.keep = 1 THEN p_session ELSE '' END, s.status, s.head,
                     CASE WHEN s.keep < 2 THEN s.wake END, CASE WHEN s.keep = 2 THEN v_now END, s.name, s.reference,
                     s.parent, s.parent_pointer, s.on_parent_end
@@ -276,13 +282,14 @@ BEGIN
         DELETE FROM @schema@.position r USING unnest(v_ended) AS v(n) WHERE r.n = v.n;
     END IF;
 
-    -- Waits that begin: a stored event that fits, or a row for those to come. (Two searches, as an instance that consumed
-    -- an event of the topic goes on from its number, any other from a time; each has an index in its order.)
+    -- Waits that begin: a stored event that fits, or a row for those to come. Two searches, one by number and one by time;
+    -- each has an index in its order.
     IF cardinality(u_place) > 0 THEN
         WITH wanted AS (
-            SELECT u.ord, i.n, u.pointer, u.wait, u.topic, coalesce(u.from_time, i.created_at) AS from_time,
-                CASE WHEN u.from_time IS NULL THEN coalesce((
-                    SELECT o.sequence FROM @schema@.position o WHERE o.n = i.n AND o.topic = u.topic), 0)
+            SELECT u.ord, i.n, u.pointer, u.wait, u.topic, coalesce(u.from_time, 0) AS from_time,
+                u.from_time IS NULL AS by_number,
+                CASE WHEN u.from_time IS NULL THEN greatest(i.born_after, (
+                    SELECT o.sequence FROM @schema@.position o WHERE o.n = i.n AND o.topic = u.topic))
                 ELSE 0 END AS after_sequence
             FROM unnest(u_place, u_pointer, u_wait, u_topic, u_from)
                 WITH ORDINALITY AS u(place, pointer, wait, topic, from_time, ord)
@@ -293,12 +300,11 @@ BEGIN
             FROM wanted w
             LEFT JOIN LATERAL (
                 (SELECT e.sequence, e.name, e.key, e.payload FROM @schema@.event e
-                WHERE w.after_sequence > 0 AND e.topic = w.topic AND e.sequence > w.after_sequence
-                    AND e.sequence IS NOT NULL AND e.time >= w.from_time
+                WHERE w.by_number AND e.topic = w.topic AND e.sequence > w.after_sequence AND e.sequence IS NOT NULL
                 ORDER BY e.topic, e.sequence LIMIT 1)
                 UNION ALL
                 (SELECT e.sequence, e.name, e.key, e.payload FROM @schema@.event e
-                WHERE w.after_sequence = 0 AND e.topic = w.topic AND e.time >= w.from_time AND e.sequence IS NOT NULL
+                WHERE NOT w.by_number AND e.topic = w.topic AND e.time >= w.from_time AND e.sequence IS NOT NULL
                 ORDER BY e.topic, e.time, e.sequence LIMIT 1)) e ON true
         ), waiting AS (
             INSERT INTO @schema@.subscription AS r (n, pointer, wait, after_sequence, from_time, topic)

@@ -1,0 +1,138 @@
+"""Room for bodies: how many run at once, on this host and of one type, and who waits for room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+from wfe.host.bodies import BodyRun, BodySurroundings
+from wfe.model.message import BodyStopped
+
+if TYPE_CHECKING:
+    from wfe.engine.state import InstanceState
+    from wfe.host.registry import Body
+    from wfe.host.runner import Runner
+
+__all__ = ["Room"]
+
+
+class Room:
+    """Runs bodies, as many as there is room for; the others wait in order."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        around: BodySurroundings,
+        *,
+        limit: int,
+        tasks: set[asyncio.Task[Any]],
+        draining: Callable[[], bool],
+    ) -> None:
+        self._loop = loop
+        self._around = around
+        self._limit = limit
+        self._tasks = tasks
+        self._draining = draining
+        self._active = 0
+        self._queue: deque[tuple[Runner, int]] = deque()
+        self._running_of: dict[str, int] = {}
+        """Step type with a limit of its own → bodies of it that run."""
+        self._waiting_of: dict[str, deque[tuple[Runner, int]]] = {}
+
+    def run(self, runner: Runner, numbers: Collection[int]) -> None:
+        """Run the bodies of pointers, as far as there is room."""
+        if self._draining():
+            return
+        for number in numbers:
+            self._queue.append((runner, number))
+            runner.awaited.add(number)
+        self._fill()
+
+    def clear(self) -> None:
+        """Forget who waits."""
+        self._queue.clear()
+        self._waiting_of.clear()
+
+    def _fill(self) -> None:
+        queue = self._queue
+        while queue and self._active < self._limit:
+            runner, number = queue.popleft()
+            if not runner.held or number not in runner.awaited:
+                continue
+            pointer = runner.state.pointers.get(number)
+            registration = runner.registration
+            if pointer is None or not pointer.runs_body or registration is None or self._draining():
+                runner.awaited.discard(number)
+                continue
+            body = registration.bodies[pointer.step]
+            if body.attributes.concurrency is not None and not self._takes_place(body, runner, number):
+                continue
+            runner.awaited.discard(number)
+            loops = _loops(runner.state, pointer.scope, pointer.index) if pointer.scope else ()
+            self._begin(runner, number, BodyRun(self._around, registration, body, runner.state, pointer, loops))
+
+    def _takes_place(self, body: Body, runner: Runner, number: int) -> bool:
+        """Count a body of a limited type; put it aside where its type has no room."""
+        key, limit = body.concurrency_key, body.attributes.concurrency
+        assert limit is not None
+        if self._running_of.get(key, 0) >= limit:
+            self._waiting_of.setdefault(key, deque()).append((runner, number))
+            return False
+        self._running_of[key] = self._running_of.get(key, 0) + 1
+        return True
+
+    def _begin(self, runner: Runner, number: int, run: BodyRun) -> None:
+        runner.bodies[number] = run
+        self._active += 1
+        # The watchdog names the task that holds up the loop.
+        task = self._loop.create_task(self._run(runner, number, run), name=f"{run.step} of instance {runner.id}")
+        run.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, runner: Runner, number: int, run: BodyRun) -> None:
+        try:
+            message = await run.answer()
+        finally:
+            self._leave(run)
+        runner.body_done(number, run, message)
+
+    def _leave(self, run: BodyRun) -> None:
+        """Free the place of a body, once."""
+        if run.has_left:
+            return
+        run.has_left = True
+        self._active -= 1
+        key = run.limited_as
+        if key:
+            self._running_of[key] -= 1
+            waiting = self._waiting_of.get(key)
+            if waiting:
+                self._queue.appendleft(waiting.popleft())
+        if self._queue:
+            self._fill()
+
+    def stop(self, runner: Runner, number: int, run: BodyRun) -> None:
+        """Ask a body to stop; after the grace it is given up, and its place is free."""
+        run.stop()
+        self._loop.call_later(self._around.cancel_grace, self._give_up, runner, number, run)
+
+    def _give_up(self, runner: Runner, number: int, run: BodyRun) -> None:
+        self._leave(run)
+        if runner.bodies.get(number) is run:
+            del runner.bodies[number]
+            if runner.held:
+                runner.deliver(BodyStopped(number))
+
+
+def _loops(state: InstanceState, scope: int, index: int) -> tuple[tuple[bytes, int], ...]:
+    """Give the loops around a pointer, nearest first: item and index."""
+    found: list[tuple[bytes, int]] = []
+    while scope:
+        container = state.pointers[scope]
+        if index >= 0:
+            found.append((state.item(scope, index), index))
+        scope, index = container.scope, container.index
+    return tuple(found)

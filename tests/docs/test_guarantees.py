@@ -1,0 +1,84 @@
+"""The page of guarantees names tests that exist, and the suites run on every provider."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
+SUITES = ROOT / "src" / "wfe" / "testing" / "conformance"
+PROMISE = re.compile(r"^\*\*([A-Z]\d+)\*\* (.*?)(?=^\*\*|^## )", re.MULTILINE | re.DOTALL)
+NAME = re.compile(r"`((?:tests/[\w/]+\.py::|\w+Promises\.)test_\w+)`")
+
+
+def promises() -> list[tuple[str, str]]:
+    """Give the promises of the page: id and text."""
+    return PROMISE.findall(PAGE)
+
+
+@cache
+def functions_of(path: Path) -> frozenset[str]:
+    """Give the names of all functions in a file, also of those in classes."""
+    tree = ast.parse(path.read_text("utf-8"))
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+@cache
+def suite_tests() -> frozenset[str]:
+    """Give the tests of the published suites as `Class.test`."""
+    return frozenset(
+        f"{group.name}.{test.name}"
+        for path in SUITES.glob("*.py")
+        for group in ast.parse(path.read_text("utf-8")).body
+        if isinstance(group, ast.ClassDef)
+        for test in group.body
+        if isinstance(test, ast.AsyncFunctionDef)
+    )
+
+
+def exists(name: str) -> bool:
+    """Tell whether there is a test of this name."""
+    path, _, function = name.rpartition("::")
+    if not path:
+        return name in suite_tests()
+    return (ROOT / path).is_file() and function in functions_of(ROOT / path)
+
+
+@pytest.mark.parametrize(("promise", "text"), promises(), ids=[promise for promise, _ in promises()])
+def test_a_promise_is_shown_by_tests_that_exist(promise: str, text: str) -> None:
+    """Each promise names at least one test, and every test that it names is there."""
+    named = NAME.findall(text)
+
+    assert named, f"{promise} names no test"
+    assert [name for name in named if not exists(name)] == []
+
+
+def test_every_name_in_quotes_is_understood() -> None:
+    """No test is named in a form that the check above would overlook."""
+    quoted = re.findall(r"`([^`]*\btest_[^`]*)`", PAGE)
+
+    assert [each for each in quoted if not NAME.fullmatch(f"`{each}`") and not (ROOT / each).exists()] == []
+
+
+def test_promises_have_ids_of_their_own() -> None:
+    """No id stands for two promises."""
+    ids = [promise for promise, _ in promises()]
+
+    assert ids
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("provider", ["memory", "sqlite", "postgres"])
+def test_every_provider_runs_every_suite(provider: str) -> None:
+    """The tests of each provider make a class of each published suite."""
+    source = (ROOT / "tests" / "providers" / f"test_{provider}.py").read_text("utf-8")
+
+    calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    made = {called.id for called in calls if isinstance(called, ast.Name) and called.id.endswith("_suite")}
+
+    assert made == {"persistence_suite", "lock_suite", "queue_suite", "lifecycle_suite"}

@@ -1,0 +1,84 @@
+"""Instances whose hosts die again and again before anything is recorded: a growing pause, then quarantine."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scenarios.faults.conftest import StartHost
+from wfe import StepExecutionContext, WorkflowBuilder, WorkflowStatus
+from wfe.host.core import QUARANTINE_AFTER
+
+Context = StepExecutionContext[dict[str, Any]]
+
+
+def _count_activations(database: Path, instance_id: str, count: int) -> None:
+    """Make the store say that so many activations of an instance have ended without a commit."""
+    connection = sqlite3.connect(database)
+    with connection:
+        connection.execute("UPDATE instance SET activations = ? WHERE id = ?", (count, instance_id))
+    connection.close()
+
+
+async def test_message_during_the_pause_runs_nothing_twice(start_host: StartHost, database: Path) -> None:
+    """A message that is read while a host pauses before an activation lets the instance go on at once; the end of the
+    pause does not begin its bodies a second time."""
+    begins: asyncio.Queue[str] = asyncio.Queue()
+    gate = asyncio.Event()
+
+    async def body(context: Context) -> None:
+        begins.put_nowait(context.pointer_id)
+        await gate.wait()
+
+    definition = WorkflowBuilder().wait_for("go", "now").then(body).build("waiter")
+    first = await start_host(definition)
+    instance_id = await first.start_workflow("waiter")
+    await first.stop()
+    publisher = await start_host()  # has no code for it, so it leaves the event unread
+    await publisher.publish_event("go", "now")
+    await publisher.stop()
+    _count_activations(database, instance_id, 1)
+
+    second = await start_host(definition, sweep_interval=0.05)
+    await asyncio.wait_for(begins.get(), 10)
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(begins.get(), 1.5)  # longer than the pause before a second activation
+    gate.set()
+    result = await second.wait(instance_id, timeout=10)
+    assert result.status is WorkflowStatus.COMPLETE
+
+
+async def test_quarantined_instance_begins_nothing(start_host: StartHost, database: Path) -> None:
+    """An instance that has ended five activations without a commit is suspended with its reason, and none of its bodies
+    begins first: that body is what killed its hosts. Resumed, it runs."""
+    begins: list[str] = []
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def body(context: Context) -> None:
+        begins.append(context.pointer_id)
+        begun.set()
+        await gate.wait()
+
+    definition = WorkflowBuilder().start_with(body).build("poison")
+    first = await start_host(definition)
+    instance_id = await first.start_workflow("poison")
+    await asyncio.wait_for(begun.wait(), 10)
+    await first.stop(force=True)
+    _count_activations(database, instance_id, QUARANTINE_AFTER)
+
+    second = await start_host(definition)
+    result = await second.wait(instance_id, timeout=10, until=[WorkflowStatus.SUSPENDED])
+
+    assert result.status is WorkflowStatus.SUSPENDED
+    assert len(begins) == 1
+    reason = (await second.get_workflow(instance_id)).blocked_reason
+    assert reason is not None
+    assert "quarantined" in reason
+    gate.set()
+    assert await second.resume_workflow(instance_id)
+    assert (await second.wait(instance_id, timeout=10)).status is WorkflowStatus.COMPLETE
