@@ -11,6 +11,7 @@ from typing import Any
 from bench.measure import Figures
 
 # A table of the program's own: neither a function, nor the catalogue that a driver asks about types and settings.
+_COMMIT_FUNCTION = re.compile(r"\.commit_v\d+\(")
 _FROM_TABLE = re.compile(r"\b(?:FROM|JOIN)\s+(?!pg_|typeinfo|information_schema)[\w.\"]+\b\"?(?!\s*\()", re.IGNORECASE)
 
 
@@ -97,4 +98,6 @@ def kind_of(statement: str) -> str:
         return "commit"
     if first == "NOTIFY" or "PG_NOTIFY" in words:
         return "notify"
+    if _COMMIT_FUNCTION.search(statement):
+        return "write"  # what it does inside shows in the rows written
     return "read" if first in {"SELECT", "WITH"} and _FROM_TABLE.search(statement) else "other"

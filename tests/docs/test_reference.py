@@ -199,6 +199,22 @@ def test_every_public_name_is_documented(module: object) -> None:
     assert all(getattr(module, name) is not None for name in names)
 
 
+def test_the_lists_of_public_names_agree() -> None:
+    """What type checkers see, what is imported on use, and `__all__` are the same names from the same places."""
+    tree = ast.parse((ROOT / "src" / "wfe" / "__init__.py").read_text("utf-8"))
+    seen = {
+        name.asname: imported.module
+        for branch in tree.body
+        if isinstance(branch, ast.If)
+        for imported in branch.body
+        if isinstance(imported, ast.ImportFrom)
+        for name in imported.names
+    }
+
+    assert seen == wfe._PLACES
+    assert set(seen) == set(wfe.__all__)
+
+
 def test_no_table_names_what_is_not_public() -> None:
     """The first cells of the tables of names hold public names alone."""
     text = (REFERENCE / "names.md").read_text("utf-8")

@@ -226,16 +226,31 @@ class BodyRun:
     async def _limited(self, target: Any, context: StepExecutionContext[Any]) -> object:  # noqa: ANN401 - any callable
         limit = self._body.timeout
         assert limit is not None
-        clock = asyncio.timeout(limit.total_seconds())
+        # A task of its own, so that a coroutine that swallows its cancellation can be left behind.
+        work = asyncio.ensure_future(self._caught(target, context))
         try:
-            async with clock:
-                return await self._call_body(target, context)
-        except TimeoutError:
-            if not clock.expired():
+            done, _ = await asyncio.wait([work], timeout=limit.total_seconds())
+        except asyncio.CancelledError:
+            work.cancel()
+            done, _ = await asyncio.wait([work], timeout=self._around.cancel_grace)
+            if not done:
                 raise
-            context.cancelled.set()
-            msg = f"Step {self._pointer.step!r} took longer than its timeout of {limit}."
-            raise StepTimeout(msg) from None
+        if done:
+            answer, error = work.result()
+            if error is not None:
+                raise error
+            return answer
+        context.cancelled.set()
+        work.cancel()
+        await asyncio.wait([work], timeout=self._around.cancel_grace)
+        msg = f"Step {self._pointer.step!r} took longer than its timeout of {limit}."
+        raise StepTimeout(msg)
+
+    async def _caught(self, target: Any, context: StepExecutionContext[Any]) -> tuple[object, BaseException | None]:  # noqa: ANN401 - any callable
+        try:
+            return await self._call_body(target, context), None
+        except BaseException as error:  # noqa: BLE001 - a SystemExit that ends a task ends the whole loop
+            return None, error
 
     async def _execute(self, document: bytes) -> Answered:
         body, pointer, state = self._body, self._pointer, self._state

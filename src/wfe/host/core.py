@@ -222,17 +222,16 @@ class HostCore:
             self._corrupt(loaded, error)
             return None
         runner = self._hold(found, state, loaded.fence)
-        if loaded.activations > QUARANTINE_AFTER:
-            reason = (
-                f"quarantined: {loaded.activations - 1} activations ended without a commit (its host died each time)"
-            )
-            runner.deliver(Control(ControlVerb.SUSPEND, reason))
+        inbox = list(loaded.inbox)
         pause = 0 if loaded.activations <= 1 else min(2 ** (loaded.activations - 2), 60)
-        if pause and loaded.activations <= QUARANTINE_AFTER:
-            inbox = list(loaded.inbox)
+        if loaded.activations > QUARANTINE_AFTER:
+            count = loaded.activations - 1
+            reason = f"quarantined: {count} activations ended without a commit (its host died each time)"
+            runner.activate(inbox, quarantine=reason)
+        elif pause:
             self.loop.call_later(pause, lambda: runner.activate(inbox) if runner.held else None)
         else:
-            runner.activate(list(loaded.inbox))
+            runner.activate(inbox)
         return runner
 
     def _hold(self, registration: Registration | None, state: InstanceState, fence: int) -> Runner:

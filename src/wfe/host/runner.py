@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from wfe.engine.advance import advance
 from wfe.engine.inbox import unpack
-from wfe.model.message import BodyStopped, Message, Started, TimePassed
+from wfe.model.message import BodyStopped, Control, ControlVerb, Message, Started, TimePassed
 from wfe.model.status import WorkflowStatus
 from wfe.ports.store import InboxRow, TransitionOutcome, TransitionWrite
 
@@ -68,11 +68,16 @@ class Runner:
         self.since = core.monotonic()
         """When this activation began, or last committed."""
 
-    def activate(self, inbox: list[InboxRow]) -> None:
-        """Begin: what was running runs again, what has come is read, what is due happens."""
+    def activate(self, inbox: list[InboxRow], *, quarantine: str = "") -> None:
+        """Begin: what was running runs again, what has come is read, what is due happens.
+
+        With `quarantine`, the instance is suspended for that reason before anything of it can run.
+        """
         state = self.state
-        is_suspended = state.head.status is WorkflowStatus.SUSPENDED
-        if is_suspended:
+        if quarantine:
+            self.mailbox.append(Control(ControlVerb.SUSPEND, quarantine))
+        may_run = not quarantine and state.head.status is not WorkflowStatus.SUSPENDED
+        if not may_run:
             # Their host died: they run again once the instance is resumed, not because a message was read.
             self.mailbox.extend(BodyStopped(number) for number in sorted(state.running))
         for row in inbox:
@@ -83,8 +88,9 @@ class Runner:
             for number in state.running:
                 self.deliver(BodyStopped(number))
         elif self.registration is not None:
-            if not is_suspended:
-                self.core.bodies.run(self, sorted(state.running))
+            if may_run:
+                # A message that came in the pause before this may have set some going already.
+                self.core.bodies.run(self, sorted(state.running.difference(self.bodies, self.awaited)))
             self.deliver(TimePassed())
         self.core.schedule(self)
 

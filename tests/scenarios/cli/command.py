@@ -32,7 +32,7 @@ workflow:
           config:
             run: |
               echo "((who)) slow" >> ledger
-              # When the file `go` is there it ends at once; else it stays until it is ended, with a process that has left.
+              # With the file `go` it ends at once; else it stays until it is ended, with a process that has left.
               if [ -e go ]; then exit 0; fi
               setsid sleep 600 > /dev/null 2>&1 &
               echo $! > "((who)).left"

@@ -59,7 +59,7 @@ def test_a_killed_run_is_resumed(folder: Path, begin: Begin) -> None:
 
 
 def test_the_second_signal_ends_at_once(folder: Path, begin: Begin) -> None:
-    """A step that does not want to end holds up the first Ctrl-C, but not the second; nothing of it is left either way."""
+    """A step that does not want to end holds up the first Ctrl-C, but not the second; nothing of it is left."""
     text = """
 workflow:
   id: stubborn

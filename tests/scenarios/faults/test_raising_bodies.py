@@ -74,13 +74,15 @@ def _kinds(history: list[LifecycleEvent]) -> list[LifecycleKind]:
     return [event.kind for event in history]
 
 
+@pytest.mark.parametrize("limit", [None, 30], ids=["unlimited", "with a time limit"])
 @pytest.mark.parametrize("error", _ERRORS)
 @pytest.mark.parametrize("kind", _BODIES)
-async def test_any_error_fails_the_step(start_host: StartHost, kind: str, error: str) -> None:
+async def test_any_error_fails_the_step(start_host: StartHost, kind: str, error: str, limit: int | None) -> None:
     """Whatever a body raises, in a coroutine or on a thread, fails its step with a record of what it was: status
     FAILED, code `step_failed`, one entry in `errors`, in the history; the host runs other instances on."""
     body = _BODIES[kind](_ERRORS[error])
-    bad = WorkflowBuilder().start_with(body).id("bad").build("bad")
+    chain = WorkflowBuilder().start_with(body).id("bad")
+    bad = (chain if limit is None else chain.timeout(limit)).build("bad")
     good = WorkflowBuilder().start_with(_fine).build("good")
     host = await start_host(bad, good, max_threads=1)
 

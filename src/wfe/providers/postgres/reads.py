@@ -136,7 +136,7 @@ class Reads:
             if not _USUAL.intersection(where.status):
                 conditions.append("i.status NOT IN ('runnable', 'complete')")
             if set(where.status) <= _LIVE:
-                conditions.append("i.ended_at IS NULL")
+                conditions.append("i.status IN ('runnable', 'suspended')")
         if where.definition_id is not None:
             require("i.definition_id = {}", where.definition_id)
         if where.reference is not None:

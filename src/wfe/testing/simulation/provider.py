@@ -36,12 +36,24 @@ __all__ = ["Exchange", "SimulatedProvider", "Watch"]
 class Watch(Protocol):
     """Sees each request at the moment in which the store executes it."""
 
+    def commit_sent(self, process: Process, batch: Batch) -> None:
+        """A host has sent a batch."""
+        ...
+
+    def commit_answered(self, process: Process, batch: Batch) -> None:
+        """A host knows what became of a batch, or has given it up."""
+        ...
+
     def before_commit(self, process: Process, batch: Batch) -> None:
         """Look at a batch that is about to be written."""
         ...
 
     def after_commit(self, process: Process, batch: Batch, reply: CommitReply) -> None:
         """Look at a batch that was written."""
+        ...
+
+    def renewed(self, process: Process) -> None:
+        """A session lives for another TTL from now."""
         ...
 
     def after_claim(self, process: Process, session: str, reply: ClaimReply) -> None:
@@ -64,7 +76,7 @@ class SimulatedProvider:
     ) -> None:
         self.url = url
         self.store: Store = _Store(inner.store, network, watch)
-        self.lease: Lease = _Lease(inner.lease, network)
+        self.lease: Lease = _Lease(inner.lease, network, watch)
         self.hints: Hints = _Hints(network, exchange)
         self.lifecycle: LifecyclePublisher = inner.lifecycle
 
@@ -90,7 +102,11 @@ class _Store:
             self._watch.after_commit(process, batch, reply)
             return reply
 
-        return await self._network.call("commit", work, detail=_summary(batch))
+        self._watch.commit_sent(process, batch)
+        try:
+            return await self._network.call("commit", work, detail=_summary(batch))
+        finally:
+            self._watch.commit_answered(process, batch)
 
     async def claim(
         self,
@@ -181,12 +197,19 @@ def _summary(batch: Batch) -> str:
 
 
 class _Lease:
-    def __init__(self, inner: Lease, network: Network) -> None:
+    def __init__(self, inner: Lease, network: Network, watch: Watch) -> None:
         self._inner = inner
         self._network = network
+        self._watch = watch
 
     async def begin(self, session: str, *, name: str, ttl: timedelta) -> None:
-        await self._network.call("begin", lambda: self._inner.begin(session, name=name, ttl=ttl), detail=session)
+        process = PROCESS.get()
+
+        async def work() -> None:
+            await self._inner.begin(session, name=name, ttl=ttl)
+            self._watch.renewed(process)
+
+        await self._network.call("begin", work, detail=session)
 
     async def end(self, session: str) -> None:
         await self._network.call("end", lambda: self._inner.end(session), detail=session)
@@ -195,20 +218,23 @@ class _Lease:
         return await self._network.call("alive", self._inner.alive)
 
     def renewer(self, session: str, ttl: timedelta) -> Renewer:
-        return _Renewer(self._inner.renewer(session, ttl), self._network)
+        return _Renewer(self._inner.renewer(session, ttl), self._network, self._watch)
 
 
 class _Renewer:
     """Renews at once, without latency: it is called from code that cannot wait."""
 
-    def __init__(self, inner: Renewer, network: Network) -> None:
+    def __init__(self, inner: Renewer, network: Network, watch: Watch) -> None:
         self._inner = inner
         self._network = network
+        self._watch = watch
 
     def renew(self) -> None:
-        fate = self._network.fate(PROCESS.get())
+        process = PROCESS.get()
+        fate = self._network.fate(process)
         if fate is not Fate.REFUSED:
             self._inner.renew()
+            self._watch.renewed(process)
         if fate is not Fate.DONE:
             raise ProviderUnavailable(f"The lease service did not answer, as planned ({fate.value}).")
 

@@ -58,6 +58,7 @@ DECLARE
     v_again bigint[];
     v_gone integer[];
     v_newest bigint;
+    v_latest bigint;
     v_level integer;
     v_flag boolean;
     v_refused bigint[];
@@ -357,9 +358,13 @@ BEGIN
 
     -- Events: promoted ones first. Inserted in the order of their ids, numbered in the order of the batch.
     IF v_due IS NOT NULL THEN
+        SELECT max(l.time) INTO v_latest
+            FROM (SELECT DISTINCT e.topic FROM unnest(v_due) AS d(id) JOIN @schema@.event e ON e.id = d.id) t
+            CROSS JOIN LATERAL (
+                SELECT e.time FROM @schema@.event e WHERE e.topic = t.topic AND e.sequence IS NOT NULL
+                ORDER BY e.topic DESC, e.time DESC LIMIT 1) l;
         WITH promoted AS (
-            UPDATE @schema@.event e SET sequence = d.sequence, time = greatest(v_now, (
-                    SELECT max(l.time) FROM @schema@.event l WHERE l.topic = e.topic AND l.sequence IS NOT NULL))
+            UPDATE @schema@.event e SET sequence = d.sequence, time = greatest(v_now, v_latest)
             FROM (SELECT d.id, nextval('@schema@.event_number') AS sequence FROM unnest(v_due) AS d(id)) d
             WHERE e.id = d.id
             RETURNING e.topic, e.sequence)
@@ -369,11 +374,17 @@ BEGIN
     IF cardinality(b_place) > 0 THEN
         SELECT array_agg(nextval('@schema@.event_number')) INTO v_sequences
             FROM generate_series(1, cardinality(b_place));
+        -- The latest time of all these topics will do for each. Searched before the first is inserted, as the search would
+        -- pass every one of them.
+        SELECT max(l.time) INTO v_latest
+            FROM (SELECT DISTINCT t.topic FROM unnest(b_topic) AS t(topic)) t
+            CROSS JOIN LATERAL (
+                SELECT e.time FROM @schema@.event e WHERE e.topic = t.topic AND e.sequence IS NOT NULL
+                ORDER BY e.topic DESC, e.time DESC LIMIT 1) l;
         WITH published AS (
             INSERT INTO @schema@.event (id, sequence, time, effective_at, topic, batch, name, key, payload)
             SELECT b.id, CASE WHEN b.later THEN NULL ELSE v_sequences[b.place] END,
-                CASE WHEN b.later THEN NULL ELSE greatest(v_now, (
-                    SELECT max(l.time) FROM @schema@.event l WHERE l.topic = b.topic AND l.sequence IS NOT NULL)) END,
+                CASE WHEN b.later THEN NULL ELSE greatest(v_now, v_latest) END,
                 b.effective, b.topic, p_batch, b.name, b.key, b.payload
             FROM (SELECT *, coalesce(b.effective > v_now, false) AS later
                 FROM unnest(b_place, b_id, b_name, b_key, b_topic, b_payload, b_effective)

@@ -1,0 +1,47 @@
+"""Whole workflows on every store: each test that asks for a host runs on memory, SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scenarios.stage import Place, StartHost
+from wfe import MemoryProvider, WorkflowHost
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A store that outlives its hosts: give `place()` to each of them."""
+    if request.param == "memory":
+        return MemoryProvider().share
+    if request.param == "sqlite":
+        return lambda: f"sqlite:///{tmp_path / 'wfe.db'}"
+    url = request.getfixturevalue("postgres_url")
+    return lambda: url
+
+
+@pytest.fixture
+async def start_host(place: Place) -> AsyncIterator[StartHost]:
+    """Starts hosts on `place`, with the definitions and settings given, and stops them after the test."""
+    hosts: list[WorkflowHost] = []
+
+    async def start(*definitions: object, **settings: Any) -> WorkflowHost:
+        usual: dict[str, Any] = {"sweep_interval": 0.1, "cancel_grace": 1, "durability": "process"}
+        host = WorkflowHost(place(), **(usual | settings))
+        host.register(*definitions)
+        await host.start()
+        hosts.append(host)
+        return host
+
+    yield start
+    for host in hosts:
+        await host.stop(timeout=5)
+
+
+@pytest.fixture
+async def host(start_host: StartHost) -> WorkflowHost:
+    """One host."""
+    return await start_host()
