@@ -7,7 +7,6 @@ import builtins
 import random
 import socket
 import sys
-from contextlib import asynccontextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +14,15 @@ import asyncpg
 import pytest
 
 from tests.providers.postgres_proxy import proxied
+from tests.providers.postgres_stores import HERE, commit, opened
 from wfe.model.errors import ConfigurationError, DataError, ProviderUnavailable
-from wfe.ports.store import Batch, ListFilter, PointerRow, TransitionOutcome
+from wfe.ports.store import ListFilter, PointerRow, TransitionOutcome
 from wfe.providers.postgres import PostgresProvider
 from wfe.testing.conformance.values import (
     DEFINITION,
     HOUR,
     announcements,
     event,
-    fresh_id,
     message,
     start,
     transition,
@@ -31,24 +30,11 @@ from wfe.testing.conformance.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
 
     from tests.servers.postgres import PostgresDatabases, PostgresServer
-    from wfe.ports.store import CommitReply
 
-HERE = "session-here"
 INCOMPRESSIBLE = "".join(chr(0x4E00 + number * number % 20_011) for number in range(20_000))
-
-
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[PostgresProvider]:
-    provider = PostgresProvider(url)
-    await provider.store.open()
-    try:
-        yield provider
-    finally:
-        await provider.hints.close()
-        await provider.store.close()
 
 
 @pytest.fixture
@@ -56,11 +42,6 @@ async def here(postgres_url: str) -> AsyncIterator[PostgresProvider]:
     async with opened(postgres_url) as provider:
         await provider.lease.begin(HERE, name="here", ttl=HOUR)
         yield provider
-
-
-async def commit(provider: PostgresProvider, **parts: object) -> CommitReply:
-    """Commit a batch with a fresh id."""
-    return await provider.store.commit(Batch(**({"id": fresh_id("batch-"), "session": HERE} | parts)))
 
 
 async def chain(provider: PostgresProvider, instance_id: str, steps: int) -> list[TransitionOutcome]:
@@ -200,11 +181,10 @@ class TestLimits:
         async with opened(postgres_url) as provider:
             database = postgres_url.rpartition("/")[2]
             connection = await asyncpg.connect(postgres_url)
-            await connection.execute(f'ALTER ROLE CURRENT_USER IN DATABASE "{database}" RESET ALL')
             await connection.execute(f'ALTER DATABASE "{database}" CONNECTION LIMIT 0')
             try:
                 await connection.execute("CREATE ROLE wfe_plain LOGIN")
-                await connection.execute(f'GRANT ALL ON SCHEMA wfe TO wfe_plain; GRANT CREATE ON DATABASE "{database}" TO wfe_plain')
+                await connection.execute("GRANT ALL ON SCHEMA wfe TO wfe_plain")
                 await connection.execute("GRANT ALL ON ALL TABLES IN SCHEMA wfe TO wfe_plain")
                 plain = postgres_url.replace("//test@", "//wfe_plain@")
                 other = PostgresProvider(f"{plain}?unavailable_after=20")
@@ -301,7 +281,8 @@ class TestSettings:
             PostgresProvider("postgresql://h/db", durability="none")  # type: ignore[arg-type]  # what a typo gives
 
     @pytest.mark.parametrize(
-        "url", ["postgresql://me:secret@h/db", "postgresql://me@h/db?password=secret", "postgres://me:s%40secret@h:1/db"]
+        "url",
+        ["postgresql://me:secret@h/db", "postgresql://me@h/db?password=secret", "postgres://me:s%40secret@h:1/db"],
     )
     def test_url_for_messages_has_no_password(self, url: str) -> None:
         """`url` shows where the database is, and never the password."""
@@ -421,5 +402,3 @@ class TestRoundTrips:
         assert {row["relname"]: row["n_tup_hot_upd"] > 1_500 for row in rows} == dict.fromkeys(
             ["instance", "pointer", "document"], True
         )
-
-

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
-from wfe.ports.store import Batch, ListFilter, StartOutcome, TransitionOutcome
+from tests.providers.postgres_stores import HERE, commit, opened
+from wfe.ports.store import ListFilter, StartOutcome, TransitionOutcome
 from wfe.providers.postgres import PostgresProvider
 from wfe.providers.postgres.columns import topic_of
 from wfe.providers.postgres.schema import migrations
@@ -19,7 +19,6 @@ from wfe.testing.conformance.values import (
     announcements,
     due,
     event,
-    fresh_id,
     message,
     no_wait,
     start,
@@ -30,21 +29,9 @@ from wfe.testing.conformance.values import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from wfe.ports.store import CommitReply
 
-HERE, THERE = "session-here", "session-there"
+THERE = "session-there"
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-
-
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[PostgresProvider]:
-    provider = PostgresProvider(url)
-    await provider.store.open()
-    try:
-        yield provider
-    finally:
-        await provider.hints.close()
-        await provider.store.close()
 
 
 @pytest.fixture
@@ -74,11 +61,6 @@ async def watch(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(postgres_url)
     yield connection
     await connection.close()
-
-
-async def commit(provider: PostgresProvider, session: str = HERE, **parts: object) -> CommitReply:
-    """Commit a batch with a fresh id."""
-    return await provider.store.commit(Batch(**({"id": fresh_id("batch-"), "session": session} | parts)))
 
 
 async def until_waiting(watch: asyncpg.Connection, backends: int, kind: str) -> None:
@@ -156,9 +138,7 @@ class TestRendezvous:
         self, here: PostgresProvider, there: PostgresProvider, hand: asyncpg.Connection, watch: asyncpg.Connection
     ) -> None:
         """A copy of the commit that takes no stripes loses the event: so the tests above can fail."""
-        (text,) = [
-            migration.statements(there.store._pool.place) for migration in migrations() if migration.number == 3
-        ]
+        (text,) = [migration.statements(there.store._pool.place) for migration in migrations() if migration.number == 3]
         (lock,) = [line for line in text.splitlines() if "pg_advisory_xact_lock" in line]
         await hand.execute(text.replace(lock, "NULL;").replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION"))
         holding = await hold_back(hand)
@@ -274,7 +254,7 @@ class TestOrderOfLocks:
         await hand.execute("SELECT 1 FROM wfe.instance WHERE id = 'order-1' FOR UPDATE")
 
         reply = await asyncio.wait_for(
-            commit(here, transitions=[transition("other", 1, 1, messages=[message()])], room=1, runnable=[DEFINITION]),
+            commit(here, transitions=[transition("other", 1, 1, messages=[message()])], room=1),
             5,
         )
 
@@ -305,9 +285,7 @@ class TestClaimsOfSeveral:
         rows, _ = await here.store.list_instances(ListFilter(), 1_000)
         assert {row.fence for row in rows} == {1}
 
-    async def test_locked_instance_is_passed_over(
-        self, here: PostgresProvider, hand: asyncpg.Connection
-    ) -> None:
+    async def test_locked_instance_is_passed_over(self, here: PostgresProvider, hand: asyncpg.Connection) -> None:
         """A claim takes others when the first ones are locked; it never waits."""
         await commit(here, starts=[start(f"i{number}", wake_at=number) for number in range(5)])
         holding = hand.transaction()
@@ -326,7 +304,7 @@ class TestClaimsOfSeveral:
 
         released, inserted = await asyncio.gather(
             asyncio.gather(*(commit(here, transitions=[transition(each, 1, 1, hold=False)]) for each in ids)),
-            asyncio.gather(*(commit(there, THERE, inbox=[message(each)]) for each in ids)),
+            asyncio.gather(*(commit(there, session=THERE, inbox=[message(each)]) for each in ids)),
         )
 
         told = {each for reply in released for each in reply.unread}
@@ -361,9 +339,7 @@ class TestLogOfSeveral:
         assert list(before.rows) == []
         assert [row.instance_id for row in after.rows] == ["late", "early"]
 
-    async def test_now_is_behind_what_is_visible(
-        self, here: PostgresProvider, hand: asyncpg.Connection
-    ) -> None:
+    async def test_now_is_behind_what_is_visible(self, here: PostgresProvider, hand: asyncpg.Connection) -> None:
         """The cursor of "now" is behind everything committed, though an older transaction still runs."""
         holding = await hold_back(hand)
         await commit(here, starts=[start("before")])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import asyncpg
 import pytest
 
 from tests.providers.postgres_proxy import Moment, Proxy, proxied
+from tests.providers.postgres_stores import HERE, batch, opened
 from wfe.ports.store import (
     Batch,
     CommitReply,
@@ -28,7 +28,6 @@ from wfe.testing.conformance.values import (
     as_child,
     due,
     event,
-    fresh_id,
     message,
     start,
     transition,
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 MARK = b"-mark-"
-HERE = "session-here"
 ALL = ListFilter()
 CUTS = [Moment.BEFORE, Moment.HALFWAY, Moment.DURING, Moment.AFTER]
 
@@ -85,26 +83,13 @@ class _Forgetful(set[str]):
 
 @pytest.fixture
 async def line(postgres_url: str) -> AsyncIterator[Line]:
-    async with proxied(postgres_url) as proxy:
-        async with opened(postgres_url) as direct, opened(proxy.url(postgres_url, unavailable_after=20)) as provider:
-            await direct.lease.begin(HERE, name="host", ttl=HOUR)
-            yield Line(provider, direct, proxy, postgres_url)
-
-
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[PostgresProvider]:
-    provider = PostgresProvider(url)
-    await provider.store.open()
-    try:
-        yield provider
-    finally:
-        await provider.hints.close()
-        await provider.store.close()
-
-
-def batch(**parts: object) -> Batch:
-    """Make a batch of the session; its id is fresh."""
-    return Batch(**({"id": fresh_id("batch-"), "session": HERE, "runnable": [DEFINITION]} | parts))
+    async with (
+        proxied(postgres_url) as proxy,
+        opened(postgres_url) as direct,
+        opened(proxy.url(postgres_url, unavailable_after=20)) as provider,
+    ):
+        await direct.lease.begin(HERE, name="host", ttl=HOUR)
+        yield Line(provider, direct, proxy, postgres_url)
 
 
 def everything() -> Batch:
@@ -217,14 +202,13 @@ class TestOneCut:
 
     async def test_line_that_falls_silent_is_given_up(self, postgres_url: str) -> None:
         """A connection that gives no answer is left for another one within half of the limit."""
-        async with proxied(postgres_url) as proxy:
-            async with opened(proxy.url(postgres_url, unavailable_after=2)) as provider:
-                await provider.store.commit(batch(starts=[start("held", hold=True)]))
-                proxy.arm(Moment.SILENT, MARK)
+        async with proxied(postgres_url) as proxy, opened(proxy.url(postgres_url, unavailable_after=2)) as provider:
+            await provider.store.commit(batch(starts=[start("held", hold=True)]))
+            proxy.arm(Moment.SILENT, MARK)
 
-                reply = await provider.store.commit(batch(transitions=[transition("held", 1, 1, head=MARK)]))
+            reply = await provider.store.commit(batch(transitions=[transition("held", 1, 1, head=MARK)]))
 
-                row = await provider.store.get("held")
+            row = await provider.store.get("held")
         assert list(reply.transitions) == [TransitionOutcome.ACCEPTED]
         assert row is not None
         assert row.revision == 2

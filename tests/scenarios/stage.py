@@ -59,7 +59,9 @@ def put(name: str, **fields: object) -> Body:
     return body
 
 
-def failing(name: str, times: int = 1_000, *, error: type[Exception] = ValueError, trace: list[Any] | None = None) -> Body:
+def failing(
+    name: str, times: int = 1_000, *, error: type[Exception] = ValueError, trace: list[Any] | None = None
+) -> Body:
     """A body that raises in its first attempts of each pointer."""
 
     async def body(context: Context) -> None:

@@ -150,9 +150,11 @@ async def test_for_each_gives_item_index_and_parents(host: WorkflowHost) -> None
                 lambda data: True,
                 lambda b: b.for_each(
                     lambda data, context: context.item["members"],
-                    lambda b: b.then(look)
-                    .when(lambda data, context: context.item != "skip")
-                    .input("item", lambda data, context: context.item.upper()),
+                    lambda b: (
+                        b.then(look)
+                        .when(lambda data, context: context.item != "skip")
+                        .input("item", lambda data, context: context.item.upper())
+                    ),
                 ),
             ),
         )
@@ -252,7 +254,9 @@ async def test_for_each_in_order_stops_at_a_failure(host: WorkflowHost) -> None:
                 raise ValueError("broken")
 
         definition = (
-            WorkflowBuilder().for_each([0] * 4, lambda b, body=body: b.then(body), parallel=parallel).build(f"w{parallel}")
+            WorkflowBuilder()
+            .for_each([0] * 4, lambda b, body=body: b.then(body), parallel=parallel)
+            .build(f"w{parallel}")
         )
         result = await host.run(definition, timeout=SECONDS)
 
@@ -270,9 +274,7 @@ async def test_for_each_fail_fast(host: WorkflowHost) -> None:
             raise ValueError("broken")
         await gate.body(context)
 
-    definition = (
-        WorkflowBuilder().for_each([0] * 10, lambda b: b.then(body), max_parallel=2, fail_fast=True).build("w")
-    )
+    definition = WorkflowBuilder().for_each([0] * 10, lambda b: b.then(body), max_parallel=2, fail_fast=True).build("w")
 
     result = await host.run(definition, timeout=SECONDS)
 
@@ -417,9 +419,11 @@ async def test_a_host_bounds_how_many_bodies_run(start_host: StartHost) -> None:
 
     few = step("few", concurrency=2)(counted("few"))
     host = await start_host(max_concurrency=5)
-    definition = WorkflowBuilder().parallel(
-        lambda b: b.for_each([0] * 20, few), lambda b: b.for_each([0] * 20, counted("all"))
-    ).build("w")
+    definition = (
+        WorkflowBuilder()
+        .parallel(lambda b: b.for_each([0] * 20, few), lambda b: b.for_each([0] * 20, counted("all")))
+        .build("w")
+    )
 
     result = await host.run(definition, timeout=SECONDS)
 

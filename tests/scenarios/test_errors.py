@@ -216,9 +216,7 @@ async def test_a_time_limit_cancels_an_async_body(host: WorkflowHost) -> None:
             cancelled.append(context.attempt)
             raise
 
-    definition = (
-        WorkflowBuilder().start_with(slow).timeout(0.03).on_error(Retry(interval=0, max_retries=2)).build("w")
-    )
+    definition = WorkflowBuilder().start_with(slow).timeout(0.03).on_error(Retry(interval=0, max_retries=2)).build("w")
 
     result = await host.run(definition, timeout=SECONDS)
 
@@ -252,9 +250,7 @@ async def test_the_default_time_limit(host: WorkflowHost) -> None:
     async def marked(context: Context) -> None:
         await asyncio.sleep(3600)
 
-    default = await host.run(
-        WorkflowBuilder().default_timeout(0.02).start_with(slow).build("default"), timeout=SECONDS
-    )
+    default = await host.run(WorkflowBuilder().default_timeout(0.02).start_with(slow).build("default"), timeout=SECONDS)
     by_step = await host.run(WorkflowBuilder().start_with(marked).build("marked"), timeout=SECONDS)
 
     assert [error.code for error in await host.errors(default.id)] == ["step_timeout"]

@@ -389,9 +389,7 @@ async def test_timers_of_a_held_instance_fire(host: WorkflowHost) -> None:
     """One branch runs a long body; the timer of the other fires in time all the same."""
     gate = Gate()
     definition = (
-        WorkflowBuilder()
-        .parallel(gate.body, lambda b: b.delay(0.05).then(put("after", after=True)))
-        .build("w")
+        WorkflowBuilder().parallel(gate.body, lambda b: b.delay(0.05).then(put("after", after=True))).build("w")
     )
     instance_id = await host.start_workflow(definition)
     await gate.entered()

@@ -68,7 +68,8 @@ def _cancel(draft: Draft, reason: str) -> None:
     for pointer in draft.live():
         if pointer.status is PointerStatus.WAITING_FOR_EVENT and not pointer.child:
             draft.unsubscribe.append(Unsubscribe(pointer.id, pointer.waits))
-        if pointer.runs_body and pointer.id in draft.state.running:
+        # Without its code nothing of the instance runs here, so that there is nothing to wait for.
+        if draft.definition is not None and pointer.runs_body and pointer.id in draft.state.running:
             draft.stop.append(pointer.id)
         elif pointer.open == 0 and pointer.status is not PointerStatus.FAILED:
             flow.announce_cancelled(draft, pointer)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from wfe.engine.asking import AskFailed
 from wfe.host.errors_of import class_names, record_of
+from wfe.host.settings import checked_text
 from wfe.model.context import LoopFrame, StepExecutionContext, WithContext
 from wfe.model.document import decode_plain
 from wfe.model.errors import DataError, DefinitionNotFound
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from wfe.ports.store import Start
 
 __all__ = ["RunnerAsker"]
+
+_MAX_ITEMS = 1_000_000
+_EVENT_TEXTS = ("event_name", "event_key")
 
 
 class RunnerAsker:
@@ -51,15 +56,20 @@ class RunnerAsker:
             if question.extra:
                 return code(decode_plain(question.extra))
             data = self._typed(question.data)
-            if isinstance(code, WithContext):
-                return code(data, self._context(question, data))
-            return code(data)
+            found = code(data, self._context(question, data)) if isinstance(code, WithContext) else code(data)
+            if question.slot == "collection":
+                return _whole(found)
+            if question.slot in _EVENT_TEXTS:
+                return checked_text(str(found), question.slot.replace("_", " "))
+            return found
         except BaseException as error:  # user code may raise anything, and this is the loop that runs all instances
             note = f"the {question.slot.replace('_', ' ')} of step {question.step.id!r}: "
             raise AskFailed(record_of(error, prefix=note), classes=class_names(error)) from error
 
     def check(self, fields: Any, data: bytes) -> None:  # noqa: ANN401 - a Patch
-        """Check that fields which no body wrote fit the data class. Raises DataError."""
+        """Check that fields which no body wrote are JSON and fit the data class. Raises DataError."""
+        for name, text in fields.changed.items():
+            _check_json(name, text)
         self._registration.codec.check(fields, data)
 
     def child(self, request: ChildRequest) -> Start:
@@ -90,6 +100,25 @@ class RunnerAsker:
             load_values=lambda: _mapping(question.values),
             load_loops=lambda: [LoopFrame(loop.item, loop.index) for loop in question.loops()],
         )
+
+
+def _whole(collection: object) -> object:
+    """Read a collection to its end here, where what its code raises belongs to the step; at most `_MAX_ITEMS` of it."""
+    if isinstance(collection, Sized) or not isinstance(collection, Iterable):
+        return collection
+    items: list[object] = list(islice(collection, _MAX_ITEMS + 1))
+    if len(items) > _MAX_ITEMS:
+        msg = f"it has more than {_MAX_ITEMS:,} items"
+        raise DataError(msg, reason="too_large")
+    return items
+
+
+def _check_json(name: str, text: bytes) -> None:
+    try:
+        decode_plain(text)
+    except (ValueError, RecursionError) as error:
+        msg = f"What came for the field {name!r} cannot be read: {error}"
+        raise DataError(msg, path=f"$.{name}", reason="corrupt") from error
 
 
 def _mapping(document: bytes) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from wfe.host.errors_of import class_names, message_of, record_of
+from wfe.host.settings import checked_text
 from wfe.model.context import UNTOUCHED, LoopFrame, StepBody, StepExecutionContext, WorkflowInfo
 from wfe.model.definition import Field
 from wfe.model.document import EMPTY_DOCUMENT, Patch, decode_plain, encode_typed, patch_between
@@ -350,6 +351,9 @@ class BodyRun:
         elif isinstance(result, _KEEPS_DATA):
             if result.data is not None:
                 persisted = encode_typed(result.data, path="$persistence_data")
+            if isinstance(result, WaitForEventResult):
+                checked_text(result.name, "event name")
+                checked_text(result.key, "event key")
             if isinstance(result, Branch):
                 items = tuple(encode_typed(value, path=f"$values[{n}]") for n, value in enumerate(result.values))
         return Answered(pointer.id, pointer.failures + 1, result, patch, self.base, output, values, persisted, items)

@@ -141,8 +141,11 @@ class Committer:
             await asyncio.sleep(0)
 
     async def _write(self, load: _Load) -> None:
+        core = self._core
+        batch, sent = self._batch(load), core.monotonic()
         try:
-            reply = await self._core.store.commit(self._batch(load))
+            with core.strays.request():
+                reply = await core.store.commit(batch)
         except ProviderUnavailable as error:
             await self._unavailable(load, error)
         except WfeError as error:
@@ -152,6 +155,7 @@ class Committer:
         else:
             self._pause = 0.0
             self.batches += 1
+            core.saw_store_time(reply.now, sent)
             self._tell(load, reply)
 
     def _batch(self, load: _Load) -> Batch:
@@ -174,10 +178,12 @@ class Committer:
 
     def _tell(self, load: _Load, reply: CommitReply) -> None:
         core = self._core
-        core.saw_store_time(reply.now)
         unread = reply.unread
         for (runner, _), outcome in zip(load.transitions, reply.transitions, strict=True):
-            runner.committed(outcome, unread=runner.id in unread if unread else False)
+            try:
+                runner.committed(outcome, unread=runner.id in unread if unread else False)
+            except Exception as error:  # noqa: BLE001 - the others of the batch must learn of their fate all the same
+                core.stumbled(runner, error)
         for pending, started in zip(load.starts, reply.starts, strict=True):
             if started is StartOutcome.CREATED:
                 pending.accepted(reply)

@@ -12,6 +12,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from wfe.engine.asking import ChildRequest
 from wfe.engine.state import InstanceState
 from wfe.host.alarms import Alarms
@@ -20,6 +22,7 @@ from wfe.host.committer import Committer
 from wfe.host.room import Room
 from wfe.host.runner import Runner
 from wfe.host.starting import make_child
+from wfe.host.strays import Strays
 from wfe.host.waiting import Waiters, ended_row
 from wfe.model.message import BodyStopped, Control, ControlVerb, TimePassed
 from wfe.ports.hints import Hint, HintKind
@@ -73,6 +76,8 @@ class HostCore:
         self.waiters = Waiters(self.loop)
         self.committer = Committer(self, in_flight=in_flight)
         self.runners: dict[str, Runner] = {}
+        self.parked: dict[str, int] = {}
+        """Fences of instances that are held and not run, because their state cannot be read."""
         self.on_commit: list[Callable[[], None]] = []
         self.on_consumed = asyncio.Event()
         """Set after every commit, for those who wait for a request to be applied."""
@@ -80,7 +85,7 @@ class HostCore:
         self.alone = alone
         """Whether no other session lives, as far as is known: then nobody needs hints."""
         self._max_active = max_active
-        self._offset = 0
+        self._offset = clock.now() - self._ticks()
         self._last_commit = 0
         self._ready: list[Runner] = []
         self._pump_scheduled = False
@@ -92,21 +97,23 @@ class HostCore:
         self._inbox_reading = False
         self._looking = False
         self.broken: dict[str, int] = {}
+        self.strays = Strays(self)
 
     # Time
 
     def now(self) -> Moment:
         """Give store time as this host knows it; never earlier than the last commit's."""
-        now = self.clock.now() + self._offset
-        return max(self._last_commit, now)
+        return max(self._last_commit, self._ticks() + self._offset)
 
-    def saw_store_time(self, now: Moment) -> None:
-        """Learn the store's time from a reply."""
-        # The reply was made a little while ago: the offset is at least this, and the smallest delay seen gives the best
-        # guess.
-        offset = now - self.clock.now()
-        if offset > self._offset or self._offset - offset > 1_000_000:  # noqa: PLR2004 - a second: a clock was set
-            self._offset = offset
+    def _ticks(self) -> int:
+        """Give this machine's steady clock in microseconds: its wall clock may be set at any moment."""
+        return int(self.monotonic() * 1_000_000)
+
+    def saw_store_time(self, now: Moment, sent: float) -> None:
+        """Learn the store's time from the reply to a request that was sent at `sent` (by the steady clock)."""
+        # It was that time somewhere between sending and now. The last guess is kept as long as it is not outside.
+        earliest, latest = now - self._ticks(), now - int(sent * 1_000_000)
+        self._offset = min(max(self._offset, earliest), latest)
         self._last_commit = max(self._last_commit, now)
 
     # Deciding
@@ -204,27 +211,42 @@ class HostCore:
 
     async def claim(self, limit: int, *, ids: list[str] | None = None) -> ClaimReply:
         """Take instances that are due and let them run."""
-        reply = await self.store.claim(self.session_id, self.registry.runnable, limit, ids=ids)
-        self.saw_store_time(reply.now)
+        reply = await self.take(limit, ids=ids)
         for loaded in reply.instances:
             self.activate(loaded)
         return reply
 
-    def activate(self, loaded: LoadedInstance, *, registration: Registration | None = None) -> Runner | None:
+    async def take(self, limit: int, *, ids: list[str] | None = None, any_definition: bool = False) -> ClaimReply:
+        """Take instances without running them yet."""
+        session, sent = self.session_id, self.monotonic()
+        with self.strays.request():
+            reply = await self.store.claim(
+                session, self.registry.runnable, limit, ids=ids, any_definition=any_definition
+            )
+        self.saw_store_time(reply.now, sent)
+        if session != self.session_id:  # lost while it asked: what it took then is not this session's
+            return msgspec.structs.replace(reply, instances=())
+        return reply
+
+    def activate(self, loaded: LoadedInstance) -> None:
         """Begin to run an instance that was taken."""
-        found = registration or self.registry.by_key(loaded.definition)
         old = self.runners.get(loaded.id)
         if old is not None:
             old.drop()
         try:
-            state = InstanceState.loaded(loaded)
-        except Exception as error:  # noqa: BLE001 - whatever a corrupt row makes the decoder raise
-            self._corrupt(loaded, error)
-            return None
-        runner = self._hold(found, state, loaded.fence)
+            self._activate(loaded)
+        except Exception as error:  # noqa: BLE001 - whatever damaged rows make a decoder raise
+            self._park(loaded.id, loaded.fence, error)
+
+    def _activate(self, loaded: LoadedInstance) -> None:
+        state = InstanceState.loaded(loaded)
+        runner = self._hold(self.registry.by_key(loaded.definition), state, loaded.fence)
         inbox = list(loaded.inbox)
         pause = 0 if loaded.activations <= 1 else min(2 ** (loaded.activations - 2), 60)
-        if loaded.activations > QUARANTINE_AFTER:
+        damage = _damage(loaded)
+        if damage and state.head.status is WorkflowStatus.RUNNABLE:
+            runner.activate(inbox, quarantine=corrupt_reason(damage))
+        elif loaded.activations > QUARANTINE_AFTER:
             count = loaded.activations - 1
             reason = f"quarantined: {count} activations ended without a commit (its host died each time)"
             runner.activate(inbox, quarantine=reason)
@@ -232,7 +254,6 @@ class HostCore:
             self.loop.call_later(pause, lambda: runner.activate(inbox) if runner.held else None)
         else:
             runner.activate(inbox)
-        return runner
 
     def _hold(self, registration: Registration | None, state: InstanceState, fence: int) -> Runner:
         asker: Any = _NO_CODE if registration is None else RunnerAsker(registration, state, self._make_child)
@@ -299,12 +320,19 @@ class HostCore:
         """Stop every body and write nothing more: the lease is lost, or the host is forced to stop."""
         for runner in list(self.runners.values()):
             self._forget(runner)
+        self.parked.clear()
         self.bodies.clear()
 
     # What goes wrong
 
     def broke(self, runner: Runner, error: Exception) -> None:
-        """An instance could not be decided or written. Try again a few times, then suspend it with the reason."""
+        """An instance could not be decided or written.
+
+        If that is due to what a body answered, its step fails. Else try again a few times, then suspend it with the reason.
+        """
+        if runner.blame_answers(error):
+            _log.warning("What a step of instance %s answered cannot be recorded: %s", runner.id, error)
+            return
         count = self.broken.get(runner.id, 0) + 1
         self.broken[runner.id] = count
         _log.error("Instance %s could not go on (attempt %s): %s", runner.id, count, error, exc_info=error)
@@ -321,14 +349,29 @@ class HostCore:
             return
         self._forget(runner)  # not even suspending works: keep the lease, so that nobody tries for ever
 
-    def _corrupt(self, loaded: LoadedInstance, error: Exception) -> None:
-        _log.error("The stored state of instance %s cannot be read: %s", loaded.id, error)
-        reason = f"state_corrupt: the stored state cannot be read: {error}"
-        self.background(self._park(loaded, reason))
+    def _park(self, instance_id: str, fence: int, error: Exception) -> None:
+        """Keep an instance whose state cannot be read, without running it, so that nobody tries for ever.
 
-    async def _park(self, loaded: LoadedInstance, reason: str) -> None:
-        await self.store.release(self.session_id, [(loaded.id, loaded.fence)])
-        await self.store.block({loaded.id: reason})
+        Its rows stay as they are; who looks at it is told by `instance_from`. Another start of a host looks again.
+        """
+        runner = self.runners.get(instance_id)
+        if runner is not None:
+            self._forget(runner)
+        self.parked[instance_id] = fence
+        _log.error("Instance %s does not go on: %s", instance_id, corrupt_reason(error), exc_info=error)
+
+    def stumbled(self, runner: Runner, error: Exception) -> None:
+        """What follows a transition that is written could not be done: the instance is taken anew, a few times."""
+        count = self.broken.get(runner.id, 0) + 1
+        self.broken[runner.id] = count
+        if count >= QUARANTINE_AFTER:
+            self._park(runner.id, runner.fence, error)
+            return
+        _log.error("Instance %s is taken anew (attempt %s): %s", runner.id, count, error, exc_info=error)
+        self._forget(runner)
+        self.loop.call_later(
+            min(2 ** (count - 1), 60), lambda: self.background(self._take_again(runner.id, runner.fence))
+        )
 
     def storage_failed(self, error: Exception) -> None:
         """The store could not write; runners keep what they know and try again."""
@@ -415,6 +458,18 @@ class HostCore:
         self.tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.warning("Background work failed: %s", task.exception())
+
+
+def _damage(loaded: LoadedInstance) -> str:
+    """Say what of an instance is no JSON, of the documents that are decoded only when they are needed."""
+    try:
+        fields_of(loaded.data)
+        fields_of(loaded.values)
+        for items in loaded.items:
+            _list_decoder.decode(items.items)
+    except msgspec.DecodeError as error:
+        return str(error)
+    return ""
 
 
 class _NoCode:

@@ -91,10 +91,12 @@ class DataCodec:
                 msg = f"The data of this workflow is a dict, got a {type(data).__name__}."
                 raise DataError(msg, reason="wrong_type")
             return encode_value(data)
-        document = encode_typed(data)
         if self._transient:
-            fields = fields_of(document)
-            document = document_of({name: text for name, text in fields.items() if name not in self._transient})
+            # They may hold anything, so they are left out before the encoder sees them.
+            names = [each.name for each in dataclasses.fields(self.data_type) if each.name not in self._transient]
+            document = encode_typed({name: getattr(data, name) for name in names})
+        else:
+            document = encode_typed(data)
         if not document.startswith(b"{"):
             msg = f"The data is a {type(data).__name__}, which is no object with fields."
             raise DataError(msg, reason="wrong_type")
@@ -115,7 +117,9 @@ class DataCodec:
                 msg = f"{self.data_type.__qualname__} cannot be made without arguments; give the data. ({error})"
                 raise DataError(msg, reason="wrong_type") from error
         if self._is_plain:
-            return self.encode(data)
+            document = self.encode(data)
+            _check_reserved(fields_of(document))
+            return document
         if isinstance(data, Mapping):
             given = encode_typed(dict(data))
             self._check_names(dict.fromkeys(map(str, data), b""))
@@ -148,11 +152,10 @@ class DataCodec:
         try:
             after = _raw_encoder.encode(plain)
         except (TypeError, ValueError, RecursionError):
-            after = encode_value(plain)
+            after = document_of(_encoded_fields(plain))
         patch = patch_between(before, after)
         if patch is not None:
-            for name in patch.changed:
-                encode_value(plain[name], path=f"$.{name}")
+            _encoded_fields({name: plain[name] for name in plain if str(name) in patch.changed})
             _check_reserved(patch.changed)
         return patch
 
@@ -163,7 +166,7 @@ class DataCodec:
             DataError: One does not.
         """
         if self._is_plain:
-            patch = Patch({str(name): encode_value(value, path=f"$.{name}") for name, value in fields.items()})
+            patch = Patch(_encoded_fields(fields))
             _check_reserved(patch.changed)
             return patch
         encode = encode_typed
@@ -195,6 +198,20 @@ class DataCodec:
             hint = f" Did you mean {near[0]!r}?" if near else f" Fields are {', '.join(sorted(self._names))}."
             msg = f"{self.data_type.__qualname__} has no field {unknown[0]!r}.{hint}"
             raise DataError(msg, path=f"$.{unknown[0]}", reason="unknown_field")
+
+
+def _encoded_fields(fields: Mapping[str, object]) -> dict[str, bytes]:
+    """Encode each field; DataError for a name or a value that cannot be stored."""
+    encode_value(dict.fromkeys(fields))  # the names
+    encoded: dict[str, bytes] = {}
+    for name, value in fields.items():
+        path = f"$.{name}"
+        try:
+            encoded[name] = encode_value(value, path=path)
+        except RecursionError:
+            msg = f"The value at {path} contains itself or is nested too deeply."
+            raise DataError(msg, path=path, reason="cycle") from None
+    return encoded
 
 
 def _check_reserved(names: Mapping[str, bytes]) -> None:

@@ -316,7 +316,7 @@ class Life:
         if not force:
             await _drain(core, timeout.total_seconds())
         core.alarms.stop()
-        holds = [(runner.id, runner.fence) for runner in core.runners.values()]
+        holds = [*((runner.id, runner.fence) for runner in core.runners.values()), *core.parked.items()]
         core.drop_all()
         await _end_tasks(core)
         try:

@@ -84,6 +84,9 @@ async def _applied(core: HostCore, instance_id: str, request_id: str) -> None:
             raise ProviderUnavailable(msg)
         if instance_id not in core.runners:
             await _take_without_code(core, instance_id)
+        if instance_id in core.parked:
+            msg = f"Instance {instance_id!r} cannot apply the request, which stays queued. {corrupt_reason('see the log')}"
+            raise InvalidStateTransition(msg)
         try:
             async with asyncio.timeout(pause):
                 await core.on_consumed.wait()
@@ -93,7 +96,7 @@ async def _applied(core: HostCore, instance_id: str, request_id: str) -> None:
 
 async def _take_without_code(core: HostCore, instance_id: str) -> None:
     """Nobody holds it, or somebody else does. If nobody: apply the request here, even without the code."""
-    reply = await core.store.claim(core.session_id, core.registry.runnable, 1, ids=[instance_id], any_definition=True)
+    reply = await core.take(1, ids=[instance_id], any_definition=True)
     if reply.instances:
         core.activate(reply.instances[0])
         return

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from wfe.engine.advance import advance
 from wfe.engine.inbox import unpack
-from wfe.model.message import BodyStopped, Control, ControlVerb, Message, Started, TimePassed
+from wfe.host.errors_of import record_of
+from wfe.model.errors import DataError
+from wfe.model.message import Answered, BodyStopped, Control, ControlVerb, Failed, Message, Started, TimePassed
 from wfe.model.status import WorkflowStatus
 from wfe.ports.store import InboxRow, TransitionOutcome, TransitionWrite
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from wfe.host.bodies import BodyRun
     from wfe.host.core import HostCore
     from wfe.host.registry import Registration
-    from wfe.model.message import Answered, Failed
 
 __all__ = ["Runner"]
 
@@ -102,9 +103,11 @@ class Runner:
         self.rows.append(row.id)
         try:
             self.mailbox.append(unpack(row))
-        except Exception:  # noqa: BLE001 - a corrupt row may make the decoder raise anything
-            # Consumed all the same: a row that nobody can read must not stop the instance for ever.
-            _log.exception("Dropped an unreadable inbox row %s of instance %s", row.id, self.id)
+        except Exception as error:  # noqa: BLE001 - a corrupt row may make the decoder raise anything
+            # Consumed, or it would be in the way for ever; but what it said may be what the instance waits for.
+            reason = f"inbox_corrupt: message {row.id} of its inbox could not be read and was dropped: {error}"
+            _log.error("Instance %s is suspended: %s", self.id, reason)  # noqa: TRY400 - the trace is the decoder's
+            self.mailbox.append(Control(ControlVerb.SUSPEND, reason))
         self.core.schedule(self)
 
     def deliver(self, message: Message) -> None:
@@ -130,16 +133,7 @@ class Runner:
             messages.sort(key=lambda message: type(message) is TimePassed)
         core = self.core
         try:
-            transition = advance(
-                None if self.registration is None else self.registration.definition,
-                self.state,
-                messages,
-                now=core.now(),
-                asker=self.asker,
-                consumed=rows,
-                random=core.entropy.random,
-                limits=core.limits,
-            )
+            transition = self._advance(messages, rows)
         except Exception:
             # What was not decided is still to be decided: an answer that is lost here would never come again.
             self.mailbox[:0], self.rows[:0] = messages, rows
@@ -154,6 +148,47 @@ class Runner:
         return TransitionWrite(
             instance_id=self.id, revision=self.state.revision, fence=self.fence, changes=transition.changes
         )
+
+    def _advance(self, messages: list[Message], rows: list[int]) -> Transition:
+        core = self.core
+        return advance(
+            None if self.registration is None else self.registration.definition,
+            self.state,
+            messages,
+            now=core.now(),
+            asker=self.asker,
+            consumed=rows,
+            random=core.entropy.random,
+            limits=core.limits,
+        )
+
+    def blame_answers(self, error: Exception) -> bool:
+        """Turn an answer that cannot be decided, or whose values the store refuses, into a failure of its step.
+
+        False: it is not an answer that is in the way.
+        """
+        answers = [message for message in self.mailbox if type(message) is Answered]
+        culprits = {id(answer) for answer in answers if not self._can_decide(answer)}
+        if not culprits and isinstance(error, DataError) and len(answers) == len(self.mailbox) == 1:
+            culprits = {id(answers[0])}
+        if not culprits or not self.held:
+            return False
+        record = record_of(error, prefix="What the body answered cannot be recorded: ")
+        self.mailbox = [
+            Failed(message.pointer, message.attempt, record, retryable=False)
+            if type(message) is Answered and id(message) in culprits
+            else message
+            for message in self.mailbox
+        ]
+        self.core.schedule(self)
+        return True
+
+    def _can_decide(self, answer: Answered) -> bool:
+        try:
+            self._advance([answer], [])
+        except Exception:  # noqa: BLE001 - whatever it is, it is why
+            return False
+        return True
 
     def _is_empty(self, transition: Transition, rows: list[int]) -> bool:
         return not (
@@ -214,6 +249,8 @@ class Runner:
     def _go_on(self, transition: Transition, *, unread: bool) -> None:
         """The instance is still held: see what else there is to do for it."""
         core = self.core
+        if transition.head.status is not WorkflowStatus.RUNNABLE:
+            core.waiters.changed(self)
         if transition.again:
             self.mailbox.append(TimePassed())
         if unread:

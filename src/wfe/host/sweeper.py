@@ -83,6 +83,7 @@ class Sweeper:
         core = self._core
         self._round += 1
         again = False
+        await core.strays.look()
         if not core.draining:
             room = min(core.room, _CLAIM_AT_ONCE)
             reply = await core.claim(room) if room else None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
 from wfe.engine.state import decode_head, decode_pointers
 from wfe.host.data_codec import DataCodec
-from wfe.model.instance import StepError, StepState, WorkflowInstance, WorkflowResult
+from wfe.model.errors import DataError
+from wfe.model.instance import Head, StepError, StepState, WorkflowInstance, WorkflowResult
 from wfe.model.lifecycle import LifecycleEvent, decode_records
 from wfe.model.moment import to_datetime
 from wfe.model.pointer import ErrorRecord, Pointer
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from wfe.model.definition import DefinitionKey
     from wfe.ports.store import EndedRow, InstanceRow, LogRow
 
-__all__ = ["Page", "errors_from", "events_from", "instance_from", "result_from"]
+__all__ = ["Page", "corrupt_reason", "errors_from", "events_from", "instance_from", "result_from"]
 
 _T = TypeVar("_T")
 _PLAIN = DataCodec(dict)
@@ -80,20 +81,24 @@ def _is_leaf(pointer: Pointer) -> bool:
 
 
 def instance_from(row: InstanceRow, registry: Registry) -> WorkflowInstance[Any]:
-    """Give an instance as people see it."""
-    head = decode_head(row.head)
+    """Give an instance as people see it. Of one whose stored state is damaged, `blocked_reason` says what."""
+    damage: list[str] = []
     registration = registry.by_key(row.definition)
-    pointers = sorted(decode_pointers(row.pointers).values(), key=lambda pointer: pointer.id)
+    head = _read(lambda: decode_head(row.head), Head(), damage)
+    live = _read(lambda: decode_pointers(row.pointers), {}, damage)
+    data = _read(lambda: _data_to_show(row, registry), None, damage)
+    pointers = sorted(live.values(), key=lambda pointer: pointer.id)
+    reason = row.blocked_reason or (head.reason or None if row.status == WorkflowStatus.SUSPENDED else None)
     return WorkflowInstance(
         row.id,
         row.definition.id,
         row.definition.version,
         WorkflowStatus(row.status),
-        _data(row.definition, row.data, registry, None),
+        data,
         to_datetime(row.created_at),
         row.name,
         row.reference,
-        row.blocked_reason or (head.reason or None if row.status == WorkflowStatus.SUSPENDED else None),
+        corrupt_reason("; ".join(damage)) if damage else reason,
         None if head.error is None else StepError.from_record(head.error),
         row.parent_id,
         row.run,
@@ -103,10 +108,33 @@ def instance_from(row: InstanceRow, registry: Registry) -> WorkflowInstance[Any]
     )
 
 
+def corrupt_reason(what: object) -> str:
+    """Say why an instance whose stored state is damaged does not go on."""
+    return f"state_corrupt: the stored state cannot be read: {what}"
+
+
+def _read(decode: Callable[[], _T], otherwise: _T, damage: list[str]) -> _T:
+    try:
+        return decode()
+    except Exception as error:  # noqa: BLE001 - whatever damaged bytes make a decoder raise
+        damage.append(str(error))
+        return otherwise
+
+
+def _data_to_show(row: InstanceRow, registry: Registry) -> Any:  # noqa: ANN401 - the author's class, else a dict
+    try:
+        return _data(row.definition, row.data, registry, None)
+    except DataError:  # it does not fit the class any more
+        return _PLAIN.decode(row.data)
+
+
 def _data(key: DefinitionKey, document: bytes, registry: Registry, codec: DataCodec | None) -> Any:  # noqa: ANN401
     registration = registry.by_key(key)
     chosen = codec or (registration.codec if registration is not None else _PLAIN)
-    return chosen.decode(document)
+    try:
+        return chosen.decode(document)
+    except msgspec.DecodeError as error:
+        raise DataError(corrupt_reason(error), reason="corrupt") from error
 
 
 def _step_state(pointer: Pointer, registration: Registration | None) -> StepState:

@@ -516,6 +516,13 @@ class Store(Protocol):
         """Give instances back unchanged: (id, fence) pairs; old fences are ignored. The activation does not count."""
         ...
 
+    async def held(self, session: str) -> Sequence[tuple[str, int]]:
+        """Give (id, fence) of the instances that a session holds.
+
+        So a host finds what was taken for it by a request whose reply was lost.
+        """
+        ...
+
     async def inbox(self, ids: Sequence[str]) -> Sequence[InboxRow]:
         """Read the inbox rows of instances, in the order of their ids."""
         ...

@@ -112,6 +112,9 @@ class FaultyStore:
     async def release(self, session: str, holds: Sequence[tuple[str, int]]) -> None:
         await self._pass("release", lambda: self.inner.release(session, holds))
 
+    async def held(self, session: str) -> Sequence[tuple[str, int]]:
+        return await self._pass("held", lambda: self.inner.held(session))
+
     async def inbox(self, ids: Sequence[str]) -> Sequence[InboxRow]:
         return await self._pass("inbox", lambda: self.inner.inbox(ids))
 

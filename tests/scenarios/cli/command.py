@@ -7,7 +7,9 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 __all__ = ["LONG_PIPELINE", "WFE", "RunningCommand", "ended", "environment", "wfe"]
@@ -79,10 +81,13 @@ class RunningCommand:
             text=True,
             start_new_session=True,
         )
+        # A command that hangs ends with a message instead of holding up all tests.
+        self._watchdog = threading.Timer(_PATIENCE, self._process.kill)
+        self._watchdog.start()
 
     def read_until(self, text: str) -> str:
-        """Read lines until one holds the text, and give that line."""
-        for line in self._incoming():
+        """Read lines until one holds the text, and give that line; those read before count too."""
+        for line in chain(tuple(self.lines), self._incoming()):
             if text in line:
                 return line
         raise AssertionError(f"the command ended without {text!r}:\n{self.output}")
@@ -116,6 +121,7 @@ class RunningCommand:
 
     def kill(self) -> None:
         """End it, whatever it does."""
+        self._watchdog.cancel()
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()

@@ -53,7 +53,7 @@ def test_a_pipeline_runs_to_its_end(folder: Path) -> None:
     assert lines[0] == "first started: greeting version 1 in sqlite:///.wfe/wfe.db"
     assert "greet | Hello, Zoë; rm -rf ." in lines
     assert "shout: skipped" in lines
-    assert "count | 15 bytes from here" in lines
+    assert "count | 14 bytes from here" in lines
     assert lines[-1].startswith("Complete in ")
     assert (folder / "greeting.yaml").exists()
 

@@ -97,6 +97,10 @@ class MemoryStore:
                     instance.owner = None
                     instance.activations = max(0, instance.activations - 1)
 
+    async def held(self, session: str) -> Sequence[tuple[str, int]]:
+        with self._tables.lock:
+            return [(each.id, each.fence) for each in self._tables.live.values() if each.owner == session]
+
     async def inbox(self, ids: Sequence[str]) -> Sequence[InboxRow]:
         with self._tables.lock:
             rows = [row for instance in self._existing(ids) for row in instance.inbox.values()]

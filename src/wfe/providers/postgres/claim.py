@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from wfe.model.definition import DefinitionKey
+from wfe.model.moment import microseconds
 from wfe.ports.store import ClaimReply, UnclaimedRow
 from wfe.providers.postgres.answers import Answers
 from wfe.providers.postgres.pool import Pool
@@ -17,12 +20,22 @@ if TYPE_CHECKING:
 __all__ = ["Claims"]
 
 
+_MARKERS_KEPT = microseconds(timedelta(days=1))
+_SECONDS_BETWEEN_CLEARINGS = 600.0
+_MARKERS_AT_ONCE = 10_000
+
+
 class Claims:
     """Takes, gives back, marks."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._cleared = monotonic()
         schema = pool.place.quoted_schema
+        self._clear = f"""
+            DELETE FROM {schema}.marker WHERE batch IN (
+                SELECT m.batch FROM {schema}.marker m WHERE m.created_at < {schema}.store_time() - $1
+                ORDER BY m.created_at LIMIT $2 FOR UPDATE SKIP LOCKED)"""
         self._claim = f"SELECT * FROM {schema}.claim_v1($1, $2, $3, $4, $5, $6, $7)"
         # Sorted by id like every other lock of instances.
         self._release = f"""
@@ -74,11 +87,21 @@ class Claims:
         async def send(connection: asyncpg.Connection, attempt: int) -> Answers:
             return Answers(await connection.fetch(self._claim, *arguments, attempt > 0))
 
-        answers = await self._pool.run("take instances", send)
+        answers = await self._pool.run("take instances", send, first=True)
+        if monotonic() - self._cleared > _SECONDS_BETWEEN_CLEARINGS:
+            await self.clear_markers()
         end = answers.one(Answers.END)
         assert end is not None, "claim_v1 ends with its summary"
         now, next_wake, next_event = end.i
         return ClaimReply(now, answers.loaded(), next_wake, next_event)
+
+    async def clear_markers(self) -> None:
+        """Delete the markers of batches and claims that nobody can send again any more."""
+        self._cleared = monotonic()
+        await self._pool.run(
+            "delete old markers",
+            lambda connection, _: connection.execute(self._clear, _MARKERS_KEPT, _MARKERS_AT_ONCE),
+        )
 
     async def release(self, session: str, holds: Sequence[tuple[str, int]]) -> None:
         """Give instances back."""
@@ -86,6 +109,12 @@ class Claims:
         await self._pool.run(
             "give instances back", lambda connection, _: connection.execute(self._release, session, ids, fences)
         )
+
+    async def held(self, session: str) -> Sequence[tuple[str, int]]:
+        """List what a session holds."""
+        statement = f"SELECT id, fence FROM {self._pool.place.quoted_schema}.instance WHERE owner = $1 AND ended_at IS NULL"
+        rows = await self._pool.run("list what is held", lambda connection, _: connection.fetch(statement, session))
+        return [(row["id"], row["fence"]) for row in rows]
 
     async def unclaimed(self, limit: int) -> Sequence[UnclaimedRow]:
         """List what is due and free."""

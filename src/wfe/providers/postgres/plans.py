@@ -34,7 +34,9 @@ class Plans:
         """Give the numbers of definitions; those that have none yet get one. The mapping may hold more."""
         missing = sorted({key for key in keys if key not in self._numbers})
         if missing:
-            await self._pool.run("record definitions", lambda connection, _: self._fetch(connection, missing), first=True)
+            await self._pool.run(
+                "record definitions", lambda connection, _: self._fetch(connection, missing), first=True
+            )
         return self._numbers
 
     async def _fetch(self, connection: asyncpg.Connection, keys: Collection[DefinitionKey]) -> None:

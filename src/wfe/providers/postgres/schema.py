@@ -81,7 +81,13 @@ async def _exists(connection: asyncpg.Connection, place: Place) -> bool:
 
 async def _version(connection: asyncpg.Connection, place: Place) -> int:
     table = f"{place.quoted_schema}.migration"
-    if await connection.fetchval("SELECT to_regclass($1)", table) is None:
+    # Not `to_regclass`: it may answer from the backend's memory of what was not there before it waited for the lock.
+    there = await connection.fetchval(
+        "SELECT EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = $1 AND c.relname = 'migration')",
+        place.schema,
+    )
+    if not there:
         return 0
     version = int(await connection.fetchval(f"SELECT coalesce(max(number), 0) FROM {table}") or 0)
     newest = migrations()[-1].number

@@ -78,6 +78,9 @@ class PostgresStore:
         if holds:
             await self._claims.release(session, holds)
 
+    async def held(self, session: str) -> Sequence[tuple[str, int]]:
+        return await self._claims.held(session)
+
     async def inbox(self, ids: Sequence[str]) -> Sequence[InboxRow]:
         return await self._reads.inbox(ids) if ids else ()
 

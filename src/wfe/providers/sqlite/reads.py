@@ -71,6 +71,12 @@ class Reads:
     def __init__(self) -> None:
         self.definitions = DefinitionNumbers()
 
+    def held(self, connection: sqlite3.Connection, session: str) -> list[tuple[str, int]]:
+        """List what a session holds."""
+        return connection.execute(
+            "SELECT id, fence FROM instance WHERE owner = (SELECT k FROM session WHERE id = ?)", (session,)
+        ).fetchall()
+
     def inbox(self, connection: sqlite3.Connection, ids: Sequence[str]) -> list[InboxRow]:
         """Read inbox rows of instances in the order of their ids."""
         return inbox_rows_of(connection, ids)

@@ -148,6 +148,9 @@ class SQLiteStore:
 
     # Reads
 
+    async def held(self, session: str) -> Sequence[tuple[str, int]]:
+        return await self._reader.call(lambda connection: self._reads.held(connection, session))
+
     async def inbox(self, ids: Sequence[str]) -> Sequence[InboxRow]:
         return await self._reader.call(lambda connection: self._reads.inbox(connection, ids))
 

@@ -64,6 +64,7 @@ class Worker:
             ConfigurationError, ProviderUnavailable: It cannot be opened; nothing was begun.
         """
         self._process = os.getpid()
+        self._pause = self._next_try = 0.0  # what failed before somebody asked anew does not count
         self._jobs = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._thread.start()

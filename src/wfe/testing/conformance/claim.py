@@ -416,6 +416,18 @@ class ReleasePromises:
 
         assert (await world.row()).activations == 0
 
+    async def test_held_instances_are_listed(self, world: World) -> None:
+        """A session is told what it holds, with the fences: not what is free, has ended, or is another's."""
+        await world.create(due())
+        await world.create(due("order-2"))
+        before = await world.store.held(world.session)
+        loaded = await world.take()
+        await world.claim(session=await world.other_session())
+
+        held = await world.store.held(world.session)
+
+        assert (list(before), list(held)) == ([], [("order-1", loaded.fence)])
+
     async def test_old_fence_releases_nothing(self, world: World) -> None:
         """A hold that was lost, and taken again by the same session, is not given back by the old fence."""
         held = await world.started()

@@ -235,16 +235,25 @@ def _body(work: Work) -> Callable[[Context], object]:
     async def body(context: Context) -> ExecutionResult | Data | None:
         told = cast("Bodies", PROCESS.get().owner)
         told.begun(context, work.id)
+        how = "cut off"
+        try:
+            answer = await run(context)
+            how = type(answer).__name__
+        except PlannedFailure:
+            how = "raised"
+            raise
+        finally:
+            told.ended(context, work.id, how)
+        return answer
+
+    async def run(context: Context) -> ExecutionResult | Data | None:
         share = zlib.crc32(f"{context.idempotency_key}/{context.attempt}".encode()) % 1000 / 1000
         await asyncio.sleep(work.slow * share)
         if context.attempt <= work.fails:
-            told.ended(context, work.id, "raised")
             raise PlannedFailure(f"attempt {context.attempt} of {work.id}")
         if context.attempt <= work.fails + work.hangs:
             await asyncio.sleep(_FOREVER)
-        answer = _answer(work, context)
-        told.ended(context, work.id, type(answer).__name__)
-        return answer
+        return _answer(work, context)
 
     return body
 

@@ -161,7 +161,7 @@ class Network:
         random = self._random
         if self.weather.slow and random.random() < self.weather.slow:
             return random.random() * self.weather.slowest
-        return random.random() * self.weather.usual
+        return (0.1 + 0.9 * random.random()) * self.weather.usual
 
 
 def run_now(work: Coroutine[Any, Any, _T]) -> _T:

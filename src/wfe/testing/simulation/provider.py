@@ -129,6 +129,9 @@ class _Store:
     async def release(self, session: str, holds: Sequence[tuple[str, int]]) -> None:
         await self._network.call("release", lambda: self._inner.release(session, holds), detail=str(list(holds)))
 
+    async def held(self, session: str) -> Sequence[tuple[str, int]]:
+        return await self._network.call("held", lambda: self._inner.held(session))
+
     async def inbox(self, ids: Sequence[str]) -> Sequence[InboxRow]:
         return await self._network.call("inbox", lambda: self._inner.inbox(ids), detail=" ".join(ids))
 

@@ -138,7 +138,7 @@ def _machine(random: Random) -> Machine:
 def _weather(random: Random) -> Weather:
     kind = random.choice(["calm", "usual", "usual", "bad", "hints"])
     if kind == "calm":
-        return Weather(usual=random.choice([0.0, 0.004, 0.1]))
+        return Weather(usual=random.choice([0.0003, 0.004, 0.1]))
     if kind == "hints":
         return Weather(hint_lost=random.choice([0.5, 1.0]), hint_doubled=0.3)
     worse = 4 if kind == "bad" else 1

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from wfe.engine.failing import HELD, HELD_ENTERING
 from wfe.engine.state import InstanceState, decode_head, decode_pointers, encode_head, encode_pointer
 from wfe.model.lifecycle import LogRecord, decode_records
 from wfe.model.moment import Moment
@@ -296,7 +297,7 @@ def _shape_problems(instance: Instance, pointers: Mapping[int, Pointer]) -> Iter
         yield f"subscriptions {sorted(over)} have no pointer that waits"
     children: dict[int, int] = {}
     for pointer in pointers.values():
-        if pointer.scope and pointer.status is not PointerStatus.FAILED:
+        if pointer.scope and (pointer.status is not PointerStatus.FAILED or pointer.phase in {HELD, HELD_ENTERING}):
             children[pointer.scope] = children.get(pointer.scope, 0) + 1
     if decode_head(instance.head).stopping is not None:
         return

@@ -1,0 +1,82 @@
+"""Instances that this host's session holds without the host knowing: the reply that would have told was lost.
+
+Nobody else may take them while the session lives, so the host has to find them itself. It asks the store what its session
+holds; what no runner knows was taken by a request whose reply never came – or by one whose reply is still on its way,
+so only what was seen before every request that is still under way counts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wfe.host.core import HostCore
+
+__all__ = ["Strays"]
+
+_log = logging.getLogger("wfe.host")
+
+_LOOK_EVERY = 30.0
+_DOUBT_LASTS = 60.0
+"""Seconds for which every sweep looks after a request went wrong: it may reach the store late."""
+
+
+class Strays:
+    """Gives them back, so that somebody runs them."""
+
+    def __init__(self, core: HostCore) -> None:
+        self._core = core
+        self._under_way: dict[object, float] = {}
+        self._seen: dict[tuple[str, int], float] = {}
+        self._kept: set[str] = set()
+        self._doubt_until = 0.0
+        self._look_at = core.monotonic() + _LOOK_EVERY
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Goes around every request by which the store may give this session an instance, or take one back."""
+        mark = object()
+        self._under_way[mark] = self._core.monotonic()
+        try:
+            yield
+        except BaseException:
+            self._doubt_until = self._core.monotonic() + _DOUBT_LASTS
+            raise
+        finally:
+            del self._under_way[mark]
+
+    def keep(self, instance_id: str) -> None:
+        """Leave an instance in the session's hands although nothing runs it here."""
+        self._kept.add(instance_id)
+
+    async def look(self) -> None:
+        """Look for strays when that is due, and give back those that are certain."""
+        core = self._core
+        now = core.monotonic()
+        if core.draining or (now > self._doubt_until and now < self._look_at):
+            return
+        self._look_at = now + _LOOK_EVERY
+        session = core.session_id
+        held = await core.store.held(session)
+        if core.session_id != session or core.draining:
+            self._seen.clear()
+            return
+        now = core.monotonic()
+        oldest = min(self._under_way.values(), default=now)
+        unknown = {hold: self._seen.get(hold, now) for hold in held if not self._is_known(*hold)}
+        certain = [hold for hold, seen in unknown.items() if seen < oldest]
+        self._seen = {hold: seen for hold, seen in unknown.items() if seen >= oldest}
+        if self._seen:
+            self._doubt_until = max(self._doubt_until, now + 1)
+        if certain:
+            _log.warning("Found instances that this host did not know it holds: %s", certain)
+            with self.request():
+                await core.store.release(session, certain)
+            core.want([instance_id for instance_id, _ in certain])
+
+    def _is_known(self, instance_id: str, fence: int) -> bool:
+        runner = self._core.runners.get(instance_id)
+        return instance_id in self._kept or (runner is not None and runner.fence == fence)

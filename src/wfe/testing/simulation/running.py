@@ -1,0 +1,119 @@
+"""Runs one scenario from its beginning to a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+
+from wfe.testing.simulation.clients import Clients
+from wfe.testing.simulation.faults import Faults
+from wfe.testing.simulation.loop import SimulatedLoop, SimulationStuck
+from wfe.testing.simulation.scenario import Scenario, draw_scenario
+from wfe.testing.simulation.trace import Trace
+from wfe.testing.simulation.verdict import verdict
+from wfe.testing.simulation.world import World
+
+__all__ = ["Outcome", "simulate", "simulate_seed"]
+
+_AT_REST_WITHIN = 400.0
+"""Virtual seconds after the end of all faults, in which every instance has to end."""
+_BAD_WORDS = ("could not go on", "committer failed", "sweep failed", "cannot be read", "unreadable inbox")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run."""
+
+    scenario: Scenario
+    violations: tuple[str, ...]
+    digest: str
+    trace: Trace
+    seconds: float
+    """Virtual time that passed."""
+    accepted: int
+    fenced: int
+    instances: int
+
+    @property
+    def rules(self) -> frozenset[str]:
+        """Names of the rules that were broken."""
+        return frozenset(text.partition(":")[0] for text in self.violations)
+
+
+def simulate_seed(seed: int) -> Outcome:
+    """Run what a seed stands for."""
+    return simulate(draw_scenario(seed))
+
+
+def simulate(scenario: Scenario) -> Outcome:
+    """Run a scenario."""
+    loop = SimulatedLoop(Random(f"{scenario.seed}:turns"))  # noqa: S311 - repeatable on purpose
+    violations: list[str] = []
+    with _listening(violations):
+        world = World(loop, scenario)
+        try:
+            loop.run_until_complete(_run(world))
+        except SimulationStuck as error:
+            violations.append(f"W1: {error}")
+        violations += world.watching.violations
+        violations += verdict(world)
+        violations += [f"crash: {text}" for text in loop.problems]
+        outcome = Outcome(
+            scenario,
+            tuple(dict.fromkeys(violations)),
+            world.trace.digest(),
+            world.trace,
+            loop.time(),
+            world.watching.accepted,
+            world.watching.fenced,
+            len(world.tables.instances),
+        )
+        loop.dispose()
+    return outcome
+
+
+async def _run(world: World) -> None:
+    world.boot()
+    clients, faults = Clients(world), Faults(world)
+    clients.begin()
+    faults.begin()
+    await asyncio.sleep(world.scenario.length)
+    await faults.heal()
+    deadline = world.loop.time() + _AT_REST_WITHIN
+    while (clients.busy or world.unfinished() or world.tables.future) and world.loop.time() < deadline:
+        await asyncio.sleep(1.0)
+    clients.end()
+
+
+class _Listener(logging.Handler):
+    """Hears what hosts log, and notes what no run may make them say."""
+
+    def __init__(self, violations: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._violations = violations
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if any(words in text for words in _BAD_WORDS):
+            error = record.exc_info[1] if record.exc_info else None
+            self._violations.append(f"log: {text} ({type(error).__name__}: {error})")
+
+
+@contextmanager
+def _listening(violations: list[str]) -> Iterator[None]:
+    log = logging.getLogger("wfe.host")
+    listener = _Listener(violations)
+    level, propagates = log.level, log.propagate
+    log.addHandler(listener)
+    log.setLevel(logging.ERROR)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(listener)
+        log.setLevel(level)
+        log.propagate = propagates

@@ -1,0 +1,155 @@
+"""One simulated world: machines with hosts, one store, clients, faults – and what is seen of it all."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+from wfe.model.status import WorkflowStatus
+from wfe.providers.memory import MemoryProvider
+from wfe.testing.simulation.building import build
+from wfe.testing.simulation.clocks import SkewedClock
+from wfe.testing.simulation.ledger import BodyEntry, Ledger
+from wfe.testing.simulation.loop import Process, SimulatedLoop
+from wfe.testing.simulation.machines import LEASE_TTL, HostGone, Life, SimulatedMachine
+from wfe.testing.simulation.network import Network
+from wfe.testing.simulation.provider import Exchange
+from wfe.testing.simulation.trace import Trace
+from wfe.testing.simulation.watching import Watching
+
+if TYPE_CHECKING:
+    from wfe.model.context import StepExecutionContext
+    from wfe.ports.store import Batch, ClaimReply, CommitReply
+    from wfe.providers.memory.tables import Instance, Tables
+    from wfe.testing.simulation.building import Data
+    from wfe.testing.simulation.scenario import Scenario
+
+__all__ = ["World"]
+
+
+class World:
+    """Everything that a run consists of. It is what requests and bodies report to."""
+
+    def __init__(self, loop: SimulatedLoop, scenario: Scenario) -> None:
+        self.loop = loop
+        self.scenario = scenario
+        self.trace = Trace(loop)
+        self.memory = MemoryProvider(clock=SkewedClock(loop))
+        self.network = Network(loop, self.random("network"), scenario.weather, self.trace)
+        self.exchange = Exchange()
+        self.ledger = Ledger()
+        self.watching = Watching(self.tables)
+        self.definitions = [build(plan) for plan in scenario.plans]
+        self.plans = {plan.id: plan for plan in scenario.plans}
+        self.machines: list[SimulatedMachine] = []
+        self.is_healed = False
+        self._last_renewed: dict[str, float] = {}
+
+    def random(self, name: str) -> Random:
+        """Make a generator of its own, so that one part's draws do not move those of the others."""
+        return Random(f"{self.scenario.seed}:{name}")  # noqa: S311 - repeatable on purpose
+
+    def boot(self) -> None:
+        """Start all machines."""
+        self.machines = [SimulatedMachine(self, index, each) for index, each in enumerate(self.scenario.machines)]
+
+    @property
+    def tables(self) -> Tables:
+        """What is stored: the truth."""
+        return self.memory._tables  # noqa: SLF001 - the simulation is omniscient
+
+    def life(self, machine: int) -> Life | None:
+        """Give the host of a machine, or else of the next one that has one; None if none is up."""
+        count = len(self.machines)
+        for step in range(count):
+            life = self.machines[(machine + step) % count].life
+            if life.is_up and not life.process.paused:
+                return life
+        return None
+
+    def unfinished(self) -> list[Instance]:
+        """List the instances that have not ended."""
+        return list(self.tables.live.values())
+
+    def suspended(self) -> list[str]:
+        """List the instances that are suspended."""
+        return [each.id for each in self.tables.live.values() if each.status == WorkflowStatus.SUSPENDED]
+
+    # What requests tell
+
+    def commit_sent(self, process: Process, batch: Batch) -> None:
+        life = _life(process)
+        for write in batch.transitions:
+            life.in_flight[write.instance_id] = life.in_flight.get(write.instance_id, 0) + 1
+
+    def commit_answered(self, process: Process, batch: Batch) -> None:
+        life = _life(process)
+        for write in batch.transitions:
+            life.in_flight[write.instance_id] -= 1
+
+    def before_commit(self, process: Process, batch: Batch) -> None:
+        life = _life(process)
+        if life.trap == "before commit":
+            life.kill("killed before a commit")
+            raise HostGone(life.name)
+        self.watching.before_commit(life, batch)
+
+    def after_commit(self, process: Process, batch: Batch, reply: CommitReply) -> None:
+        life = _life(process)
+        outcomes = [*reply.transitions, *reply.starts, *(each.outcome for each in reply.publishes), *reply.inbox]
+        self.trace.note(life.name, f"committed: {' '.join(str(getattr(each, 'value', each)) for each in outcomes)}")
+        self.watching.after_commit(batch, reply)
+        if life.trap == "after commit":
+            life.kill("killed after a commit")
+
+    def after_claim(self, process: Process, session: str, reply: ClaimReply) -> None:
+        del session
+        life = _life(process)
+        if reply.instances:
+            self.trace.note(life.name, f"took {' '.join(f'{each.id}/{each.fence}' for each in reply.instances)}")
+        self.watching.after_claim(reply)
+        if life.trap == "after claim" and reply.instances:
+            life.kill("killed after a claim")
+
+    def renewed(self, process: Process) -> None:
+        life = _life(process)
+        self._last_renewed[life.name] = life.clock.monotonic()
+
+    # What bodies tell
+
+    def body_begun(self, life: Life, context: StepExecutionContext[Data], step: str) -> None:
+        entry = self._entry("begin", life, context, step)
+        self.ledger.bodies.append(entry)
+        self.trace.note(life.name, f"body {step} of {entry.instance} begins, pointer {entry.pointer}.{entry.attempt}")
+        last = self._last_renewed.get(life.name, 0.0)
+        self.watching.begun(life, entry, last_renewed=last, ttl=LEASE_TTL)
+
+    def body_ended(self, life: Life, context: StepExecutionContext[Data], step: str, how: str) -> None:
+        entry = self._entry(how, life, context, step)
+        self.ledger.bodies.append(entry)
+        self.trace.note(life.name, f"body {step} of {entry.instance} ends: {how}")
+        self.watching.ended(entry)
+
+    def _entry(self, what: str, life: Life, context: StepExecutionContext[Data], step: str) -> BodyEntry:
+        instance_id = context.workflow.id
+        core = life.core
+        session = "" if core is None else core.session_id
+        instance = self.tables.instances.get(instance_id)
+        holds = instance is not None and instance.owner == session and self.tables.is_alive(session)
+        return BodyEntry(
+            at=self.loop.time(),
+            what=what,
+            host=life.name,
+            session=session,
+            instance=instance_id,
+            pointer=int(context.pointer_id),
+            step=step,
+            attempt=context.attempt,
+            key=context.idempotency_key,
+            holds=holds,
+        )
+
+
+def _life(process: Process) -> Life:
+    assert isinstance(process.owner, Life)
+    return process.owner

@@ -1,0 +1,167 @@
+"""A database file that is full, cannot be written, or is damaged: what was acknowledged stays, and the host goes on by
+itself as soon as it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scenarios.faults.conftest import StartHost
+from wfe import (
+    ConfigurationError,
+    ProviderUnavailable,
+    StepExecutionContext,
+    WfeError,
+    WorkflowBuilder,
+    WorkflowHost,
+    WorkflowStatus,
+)
+from wfe.providers.sqlite import store as sqlite_store
+from wfe.providers.sqlite.store import SQLiteStore
+
+Context = StepExecutionContext[dict[str, Any]]
+
+_ROOT = Path(__file__).parents[3]
+_NOBODY = 65534
+
+
+async def _count(context: Context) -> None:
+    context.data["count"] = context.data.get("count", 0) + 1
+
+
+_CHAIN = WorkflowBuilder().start_with(_count).then(_count).then(_count).build("chain")
+
+
+def test_disk_full(tmp_path: Path) -> None:
+    """When the disk is full, starts are refused with ProviderUnavailable, which says so, reads go on, and running
+    instances keep what their bodies answered. Once there is space they end by themselves; nothing acknowledged is lost.
+    """
+    unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], check=False).returncode:
+        pytest.skip("no namespaces to mount a small disk in")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    program = [sys.executable, "-m", "tests.scenarios.faults.small_disk", str(folder)]
+
+    done = subprocess.run([*unshare, *program], cwd=_ROOT, capture_output=True, text=True, timeout=90, check=False)
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["acknowledged"] > 1, told
+    assert told["readable"] == told["complete"] == told["acknowledged"], told
+    assert "full" in told["refusal"], told
+    assert told["rows"] == told["acknowledged"] + 1, told  # and the one started afterwards
+    assert (told["after"], told["integrity"], told["errors"]) == ("complete", "ok", []), told
+
+
+async def test_file_full(start_host: StartHost) -> None:
+    """The same for a file that may not grow: the refused start is not there, and everything ends once it may."""
+    host = await start_host(_CHAIN)
+    first = await host.start_workflow("chain")
+    await host.wait(first, timeout=5)
+    await _on_writer(host, "PRAGMA max_page_count = 1")  # SQLite takes the present size instead
+
+    with pytest.raises(ProviderUnavailable, match="full"):
+        await host.start_workflow("chain", {"piece": "x" * 3_000_000}, id="refused")
+    assert (await host.get_workflow(first)).status is WorkflowStatus.COMPLETE
+    await _on_writer(host, "PRAGMA max_page_count = 1073741823")
+
+    result = await host.wait(await host.start_workflow("chain", {}, id="refused"), timeout=10)
+    assert result.data == {"count": 3}
+
+
+async def _on_writer(host: WorkflowHost, statement: str) -> None:
+    """Change the connection that writes; only it knows its limits."""
+    store = host._life.core().store
+    assert isinstance(store, SQLiteStore)
+    await store.write(lambda connection: connection.execute(statement).fetchall())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody who may not write")
+async def test_read_only_file_at_start(database: Path, start_host: StartHost) -> None:
+    """A file that this user may not write is refused at start, with a message that says what to do; it is unchanged."""
+    host = await start_host(_CHAIN)
+    await host.run(_CHAIN, timeout=5)
+    await host.stop()
+    before = database.read_bytes()
+    database.chmod(0o444)
+    for folder in (database.parent, *database.parent.parents[:3]):
+        folder.chmod(0o755)
+
+    os.seteuid(_NOBODY)
+    try:
+        with pytest.raises(ConfigurationError, match="right to"):
+            await WorkflowHost(f"sqlite:///{database}").start()
+    finally:
+        os.seteuid(0)
+
+    assert database.read_bytes() == before
+
+
+async def test_file_that_becomes_read_only(start_host: StartHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that can no longer be written: starts are refused, reads go on, running instances wait; they end by
+    themselves when it can be written again.
+    """
+    gate = asyncio.Event()
+
+    async def body(context: Context) -> None:
+        await gate.wait()
+        await _count(context)
+
+    definition = WorkflowBuilder().start_with(body).then(_count).build("gated")
+    host = await start_host(definition)
+    running = await host.start_workflow("gated")
+    connect = sqlite_store.connect
+
+    def connect_read_only(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_store, "connect", connect_read_only)
+        patch.setattr(sqlite_store, "migrate", lambda *_: None)
+        await _on_writer(host, "PRAGMA query_only = ON")
+        with pytest.raises(ProviderUnavailable, match="read-only"):
+            await host.start_workflow("gated", id="refused")
+        gate.set()
+        assert (await host.get_workflow(running)).status is WorkflowStatus.RUNNABLE
+
+    result = await host.wait(running, timeout=20)
+
+    assert result.data == {"count": 2}
+    assert len(await host.list_workflows()) == 1
+
+
+async def test_file_that_is_no_database(database: Path) -> None:
+    """A file of another kind is refused at start and left as it is."""
+    database.write_bytes(b"no database at all" * 1000)
+
+    with pytest.raises(ConfigurationError, match="not a SQLite database"):
+        await WorkflowHost(f"sqlite:///{database}").start()
+
+    assert database.read_bytes() == b"no database at all" * 1000
+
+
+async def test_start_that_fails_can_be_repeated(database: Path) -> None:
+    """A host whose start failed can be started again once the cause is gone; the failed start leaves no thread or lock."""
+    database.write_bytes(b"no database at all" * 1000)
+    host = WorkflowHost(f"sqlite:///{database}")
+    with pytest.raises(WfeError):
+        await host.start()
+    database.unlink()
+
+    async with host:
+        result = await host.run(_CHAIN, timeout=5)
+
+    assert result.data == {"count": 3}
