@@ -1,10 +1,11 @@
 """A first workflow with the package as it is installed: it outlives the host that began it, and ends on another one.
 
-python examples/smoke.py smoke.db
+Usage: python -I examples/smoke.py smoke.db. With --anywhere the package may also be an editable one.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 import time
@@ -39,9 +40,7 @@ definition = (
 )
 
 
-async def main(database: Path) -> None:
-    if not Path(wfe.__file__).is_relative_to(sys.prefix):
-        sys.exit(f"wfe comes from {wfe.__file__}, not from the environment in {sys.prefix}")
+async def main(database: str) -> None:
     began = time.monotonic()
     async with WorkflowHost(f"sqlite:///{database}") as host:
         instance_id = await host.start_workflow(definition, Greeting("wfe"))
@@ -54,4 +53,10 @@ async def main(database: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1] if len(sys.argv) > 1 else "smoke.db")))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--anywhere", action="store_true")
+    parser.add_argument("database")
+    arguments = parser.parse_args()
+    if not arguments.anywhere and not Path(wfe.__file__).is_relative_to(sys.prefix):
+        sys.exit(f"wfe comes from {wfe.__file__}, not from the environment in {sys.prefix}")
+    asyncio.run(main(arguments.database))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from tests.crash.ledger import Ledger
 from wfe import Fixed, RetryPolicy, StepExecutionContext, WorkflowBuilder, WorkflowDefinition, WorkflowStatus
 
 __all__ = [
+    "CAREFUL",
     "EVENTS",
     "STUCK",
     "Expected",
@@ -36,6 +39,8 @@ EVENTS = 3
 """How many events each `events` instance waits for, one after another."""
 STUCK = "stuck"
 """A process of this name does not get past the middle of a `gated` instance until the gate is open."""
+CAREFUL = "careful"
+"""A process of this name survives a `poison` instance."""
 _TURNS = 6
 _ITEMS = (3, 1, 4, 1, 5)
 _CHAIN = 10
@@ -264,9 +269,28 @@ def _gated() -> WorkflowDefinition[Data]:
     )
 
 
+def _poison() -> WorkflowDefinition[Data]:
+    async def kill_the_host(context: Context) -> None:
+        with _ledger().body(context):
+            if _ledger().life != CAREFUL:
+                os.kill(os.getpid(), signal.SIGKILL)
+            _count(context)
+
+    return WorkflowBuilder[Data]().start_with(kill_the_host).id("poison").build("poison")
+
+
+def _slow() -> WorkflowDefinition[Data]:
+    async def slow(context: Context) -> None:
+        with _ledger().body(context):
+            await asyncio.sleep(0.5)
+            _count(context)
+
+    return WorkflowBuilder[Data]().start_with(slow).id("slow").build("slow")
+
+
 def definitions() -> list[WorkflowDefinition[Data]]:
     """Build all of them; the same in every process."""
-    makers = (_chain, _parallel, _for_each, _loop, _events, _delay, _retry, _child, _parent, _endless, _gated)
+    makers = (_chain, _parallel, _for_each, _loop, _events, _delay, _retry, _child, _parent, _endless, _gated, _poison, _slow)
     return [make() for make in makers]
 
 
@@ -355,6 +379,8 @@ _OUTCOMES: dict[str, Callable[[str], tuple[Data, dict[str, int]]]] = {
     "delay": lambda _: ({"count": 2}, {"after": 1, "after all": 1}),
     "retry": lambda _: ({"attempt": 3, "count": 1}, {"third time": 1, "after": 1}),
     "child": lambda _: ({"count": 42}, {"one": 1, "two": 1}),
+    "poison": lambda _: ({"count": 1}, {"poison": 1}),
+    "slow": lambda _: ({"count": 1}, {"slow": 1}),
     "gated": lambda _: ({"count": 4}, {"first": 1, "stuck": 1, "stuck thread": 1, "last": 1}),
     "parent": lambda _: ({"before": 1, "from child": 42, "count": 1}, {"before": 1, "after": 1}),
 }

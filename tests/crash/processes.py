@@ -46,6 +46,10 @@ class Process:
         self._expect(b"stopped\n")
         assert self._process.wait(_READY_SECONDS) == 0, self.log
 
+    def has_ended(self) -> bool:
+        """Tell whether it has ended by itself."""
+        return self._process.poll() is not None
+
     def stays_for(self, seconds: float) -> None:
         """Return after a while in which it must not end."""
         try:

@@ -178,7 +178,7 @@ class TestLimits:
         self, postgres_url: str, postgres_server: PostgresDatabases
     ) -> None:
         """While the server has no connection to give, a call waits for one."""
-        async with opened(postgres_url) as provider:
+        async with opened(postgres_url):
             database = postgres_url.rpartition("/")[2]
             connection = await asyncpg.connect(postgres_url)
             await connection.execute(f'ALTER DATABASE "{database}" CONNECTION LIMIT 0')

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-
 @pytest.fixture
 async def hand(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection to look and change with, by hand."""

@@ -1,5 +1,7 @@
 """Containers: parallel, for_each, while, if, decide, branch; joins and failures in them."""
 
+# ruff: noqa: ARG005 - conditions and mappings take the data, used or not
+
 from __future__ import annotations
 
 import asyncio
@@ -243,25 +245,22 @@ async def test_a_missing_field_of_a_collection_fails_the_step(host: WorkflowHost
     assert "items" in result.error.message
 
 
-async def test_for_each_in_order_stops_at_a_failure(host: WorkflowHost) -> None:
+@pytest.mark.parametrize(("parallel", "expected"), [(True, 4), (False, 2)])
+async def test_for_each_in_order_stops_at_a_failure(host: WorkflowHost, parallel: bool, expected: int) -> None:
     """In parallel the others are awaited, in order those that follow do not begin."""
-    for parallel, expected in ((True, 4), (False, 2)):
-        seen: list[int] = []
+    seen: list[int] = []
 
-        async def body(context: Context, seen: list[int] = seen) -> None:
-            seen.append(context.index)
-            if context.index == 1:
-                raise ValueError("broken")
+    async def body(context: Context) -> None:
+        seen.append(context.index)
+        if context.index == 1:
+            raise ValueError("broken")
 
-        definition = (
-            WorkflowBuilder()
-            .for_each([0] * 4, lambda b, body=body: b.then(body), parallel=parallel)
-            .build(f"w{parallel}")
-        )
-        result = await host.run(definition, timeout=SECONDS)
+    definition = WorkflowBuilder().for_each([0] * 4, body, parallel=parallel).build("w")
 
-        assert result.status is WorkflowStatus.FAILED
-        assert len(seen) == expected
+    result = await host.run(definition, timeout=SECONDS)
+
+    assert result.status is WorkflowStatus.FAILED
+    assert len(seen) == expected
 
 
 async def test_for_each_fail_fast(host: WorkflowHost) -> None:
@@ -340,27 +339,28 @@ async def test_blocks_nest_deeply(host: WorkflowHost) -> None:
     assert result.data == {"deep": True, "after": True}
 
 
-async def test_a_body_branches_into_its_children_and_runs_again(host: WorkflowHost) -> None:
+@pytest.mark.parametrize("parallel", [True, False])
+async def test_a_body_branches_into_its_children_and_runs_again(host: WorkflowHost, parallel: bool) -> None:
     """`do` once per value, in parallel or in order; then the body again with what it kept."""
-    for parallel in (True, False):
-        trace: list[Any] = []
+    trace: list[Any] = []
 
-        async def body(context: Context, parallel: bool = parallel, trace: list[Any] = trace) -> ExecutionResult:
-            trace.append(("body", context.persistence_data))
-            if context.persistence_data is None:
-                return ExecutionResult.branch(["x", "y"], {"stage": 2}, parallel=parallel)
-            return ExecutionResult.next({"done": True})
+    async def body(context: Context) -> ExecutionResult:
+        trace.append(("body", context.persistence_data))
+        if context.persistence_data is None:
+            return ExecutionResult.branch(["x", "y"], {"stage": 2}, parallel=parallel)
+        return ExecutionResult.next({"done": True})
 
-        async def child(context: Context, trace: list[Any] = trace) -> None:
-            trace.append((context.item, context.index))
+    async def child(context: Context) -> None:
+        trace.append((context.item, context.index))
 
-        definition = WorkflowBuilder().start_with(body).do(lambda b, child=child: b.then(child)).build(f"w{parallel}")
-        result = await host.run(definition, timeout=SECONDS)
+    definition = WorkflowBuilder().start_with(body).do(child).build("w")
 
-        assert result.data == {"done": True}
-        assert trace[0] == ("body", None)
-        assert sorted(trace[1:3]) == [("x", 0), ("y", 1)]
-        assert trace[3] == ("body", {"stage": 2})
+    result = await host.run(definition, timeout=SECONDS)
+
+    assert result.data == {"done": True}
+    assert trace[0] == ("body", None)
+    assert sorted(trace[1:3]) == [("x", 0), ("y", 1)]
+    assert trace[3] == ("body", {"stage": 2})
 
 
 async def test_a_container_has_error_rules(host: WorkflowHost) -> None:

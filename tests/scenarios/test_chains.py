@@ -18,6 +18,7 @@ from wfe import (
     StepExecutionContext,
     StepFailed,
     WorkflowBuilder,
+    WorkflowDefinition,
     WorkflowHost,
     WorkflowStatus,
     block,
@@ -382,7 +383,9 @@ async def test_register_step_names_bodies(host: WorkflowHost) -> None:
 
 async def test_register_workflow_builds(host: WorkflowHost) -> None:
     """The builder function form."""
-    definition = host.register_workflow(lambda builder: builder.start_with(put("a", x=1)), "built", 2)
+    definition: WorkflowDefinition[dict[str, Any]] = host.register_workflow(
+        lambda builder: builder.start_with(put("a", x=1)), "built", 2
+    )
 
     result = await host.run("built", timeout=SECONDS)
 

@@ -1,5 +1,7 @@
 """Sub-workflows."""
 
+# ruff: noqa: ARG005 - conditions and mappings take the data, used or not
+
 from __future__ import annotations
 
 import asyncio

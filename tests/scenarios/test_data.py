@@ -148,7 +148,7 @@ class Rich:
     when: datetime = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)
     day: date = date(2024, 2, 29)
     pause: timedelta = timedelta(seconds=90)
-    id: UUID = UUID(int=5)
+    id: UUID = field(default_factory=lambda: UUID(int=5))
     colour: Colour = Colour.RED
     blob: bytes = b"\x00\xff"
     pair: tuple[int, str] = (1, "a")
@@ -258,14 +258,14 @@ async def test_a_typed_dict(host: WorkflowHost) -> None:
 
     assert result.data == {"count": 2}
     with pytest.raises(DataError):
-        await host.start_workflow(definition, {"count": "text"})  # type: ignore[arg-type,typeddict-item]
+        await host.start_workflow(definition, {"count": "text"})
 
 
 @dataclass
 class Cached:
     number: int = 0
-    cache: list[int] = transient(factory=list)
-    handle: Any = transient(default="closed")
+    cache: list[int] = transient(factory=list)  # noqa: RUF009 - as dataclasses.field
+    handle: Any = transient(default="closed")  # noqa: RUF009
 
 
 async def test_transient_fields_are_never_stored(host: WorkflowHost) -> None:
@@ -330,7 +330,7 @@ async def test_data_of_the_wrong_type_are_refused(host: WorkflowHost) -> None:
     with pytest.raises(DataError, match="amount"):
         await host.start_workflow(definition, {"amuont": 1})
     with pytest.raises(DataError):
-        await host.start_workflow(definition, 5)  # type: ignore[call-overload]  # the fault
+        await host.start_workflow("w", 5)
     result = await host.run(definition, timeout=SECONDS)
 
     assert result.status is WorkflowStatus.FAILED
@@ -390,10 +390,7 @@ async def test_values_are_kept_with_the_instance(host: WorkflowHost) -> None:
     result = await host.run(definition, timeout=SECONDS)
 
     assert result.error is None
-    assert result.data == {"values": ["count", "when"], "last": {"count": 1}} or result.data == {
-        "values": ["count"],
-        "last": {"count": 1},
-    }
+    assert result.data == {"values": ["count"], "last": {"count": 1}}
 
 
 async def test_conditions_cannot_change_the_data(host: WorkflowHost) -> None:

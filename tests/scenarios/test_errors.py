@@ -1,5 +1,7 @@
 """Error rules, retries and time limits."""
 
+# ruff: noqa: ARG005 - conditions and mappings take the data, used or not
+
 from __future__ import annotations
 
 import asyncio
@@ -24,6 +26,7 @@ from wfe import (
     WorkflowStatus,
     step,
 )
+from wfe.model.policies import ErrorBehavior
 
 
 async def test_retry_tries_again(host: WorkflowHost) -> None:
@@ -82,15 +85,14 @@ async def test_a_policy_counts_attempts(host: WorkflowHost, backoff: Any) -> Non
 
 async def test_retryable_chooses_what_is_tried_again(host: WorkflowHost) -> None:
     """A callable of the policy; `on` and `not_on` of the rule, by class or name."""
-    for number, (rule, attempts) in enumerate(
-        [
-            (RetryPolicy(3, Fixed(0), retryable=lambda error: "broken 1" in str(error)), 2),
-            (Retry(interval=0, max_retries=2, on=(ValueError,)), 3),
-            (Retry(interval=0, max_retries=2, on=(KeyError,)), 1),
-            (Retry(interval=0, max_retries=2, not_on=("ValueError",)), 1),
-            (Retry(interval=0, max_retries=2, not_on=(LookupError,)), 3),
-        ]
-    ):
+    rules: list[tuple[Retry | RetryPolicy, int]] = [
+        (RetryPolicy(3, Fixed(0), retryable=lambda error: "broken 1" in str(error)), 2),
+        (Retry(interval=0, max_retries=2, on=(ValueError,)), 3),
+        (Retry(interval=0, max_retries=2, on=(KeyError,)), 1),
+        (Retry(interval=0, max_retries=2, not_on=("ValueError",)), 1),
+        (Retry(interval=0, max_retries=2, not_on=(LookupError,)), 3),
+    ]
+    for number, (rule, attempts) in enumerate(rules):
         trace: list[Any] = []
         builder = WorkflowBuilder().start_with(failing("broken", trace=trace))
         builder = builder.retry(rule) if isinstance(rule, RetryPolicy) else builder.on_error(rule)
@@ -102,13 +104,14 @@ async def test_retryable_chooses_what_is_tried_again(host: WorkflowHost) -> None
 
 async def test_fail_continue_and_terminate(host: WorkflowHost) -> None:
     """What a final failure means."""
-    for rule, status, after in (
+    cases: list[tuple[ErrorBehavior, WorkflowStatus, list[str]]] = [
         (Fail(), WorkflowStatus.FAILED, []),
         (Continue(), WorkflowStatus.COMPLETE, ["after"]),
         (Terminate(), WorkflowStatus.TERMINATED, []),
         (Retry(interval=0, max_retries=1, then=Continue()), WorkflowStatus.COMPLETE, ["after"]),
         (Retry(interval=0, max_retries=1, then=Terminate()), WorkflowStatus.TERMINATED, []),
-    ):
+    ]
+    for rule, status, after in cases:
         trace: list[Any] = []
         definition = (
             WorkflowBuilder()

@@ -1,5 +1,7 @@
 """What a host does for its callers: start, wait, look, subscribe, stop, go on after a restart."""
 
+# ruff: noqa: ARG005 - conditions and mappings take the data, used or not
+
 from __future__ import annotations
 
 import asyncio
@@ -168,7 +170,7 @@ async def test_list_workflows_by_filter_and_page(host: WorkflowHost) -> None:
         if cursor is None:
             break
 
-    assert pages == [[6, 5, 4], [3, 2, 1], [0]] or sorted(sum(pages, [])) == list(range(7))
+    assert pages == [[6, 5, 4], [3, 2, 1], [0]]
     assert {each.data["n"] for each in await host.list_workflows(reference="odd")} == {1, 3, 5}
     assert {each.data["n"] for each in await host.list_workflows(definition_id="done")} == {0, 2, 4, 6}
     assert len(await host.list_workflows(status=["runnable"])) == 3
@@ -434,7 +436,6 @@ async def test_a_stopped_host_refuses_and_can_start_again(start_host: StartHost)
     assert (await host.run("w", timeout=SECONDS)).data == {"done": True}
 
 
-@pytest.mark.xfail(reason="the host does not tell its waiters that it stops", strict=False)
 async def test_waiting_ends_when_the_host_stops(start_host: StartHost) -> None:
     """Nobody would ever answer."""
     host = await start_host()

@@ -1,5 +1,7 @@
 """Timers and events."""
 
+# ruff: noqa: ARG005 - conditions and mappings take the data, used or not
+
 from __future__ import annotations
 
 import asyncio
@@ -395,7 +397,7 @@ async def test_timers_of_a_held_instance_fire(host: WorkflowHost) -> None:
     await gate.entered()
 
     async def fired() -> bool:
-        return (await host.get_workflow(instance_id)).data == {"after": True}
+        return bool((await host.get_workflow(instance_id)).data == {"after": True})
 
     await eventually(fired)
     gate.open()

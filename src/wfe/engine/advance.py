@@ -1,7 +1,8 @@
 """The decision: what messages and time make of an instance.
 
-`advance` is a pure function. The same definition, state, messages, time and answers give the same transition, and nothing but
-its result is changed. What it needs from outside – values of user code, children's definitions, randomness – is handed in.
+`advance` is a pure function. The same definition, state, messages, time and answers give the same transition, and
+nothing but its result is changed. What it needs from outside (values of user code, children's definitions, randomness)
+is handed in.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ def advance(
 
     Args:
         definition: Its plan; None where the code is missing: then only control requests are applied.
-        messages: What happened, in order. Answers and inbox messages first, `TimePassed` last: an event that is here was
-            before a timeout that is not yet recorded.
+        messages: What happened, in order. Answers and inbox messages first, `TimePassed` last: an event that is here
+            was before a timeout that is not yet recorded.
         consumed: Ids of the inbox rows that the messages came from.
         random: Draws the jitter of retries.
 

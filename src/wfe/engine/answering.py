@@ -87,7 +87,7 @@ def _merge(draft: Draft, pointer: Pointer, message: Answered) -> None:
         draft.merge_values(message.values)
 
 
-def _act(draft: Draft, pointer: Pointer, message: Answered) -> None:
+def _act(draft: Draft, pointer: Pointer, message: Answered) -> None:  # noqa: C901 - one case for each kind of result
     result = message.result
     match result:
         case Next():
@@ -105,7 +105,15 @@ def _act(draft: Draft, pointer: Pointer, message: Answered) -> None:
         case WaitForEvent():
             limit = None if result.timeout is None else microseconds(result.timeout)
             pointer = _replace(pointer, polls=0)
-            structures.subscribe(draft, pointer, result.name, result.key, result.as_of, limit, message.persisted)
+            structures.subscribe(
+                draft,
+                pointer,
+                result.name,
+                result.key,
+                as_of=result.as_of,
+                limit=limit,
+                persisted=message.persisted,
+            )
         case Skip():
             flow.skip(draft, pointer, reason=result.reason or "")
         case End():

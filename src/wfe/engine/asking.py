@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import msgspec
+
 from wfe.model.conditions import condition_from_plain
 from wfe.model.definition import Code, ConditionTree, Field, Literal
 from wfe.model.document import decode_plain
@@ -26,7 +28,7 @@ _MOMENT_SLOTS = frozenset({"duration", "as_of"})
 """Slots whose literal may be a point in time, written `{"at": text}`."""
 
 
-class AskFailed(Exception):  # noqa: N818 - not an error of the engine but an answer
+class AskFailed(Exception):
     """User code that was asked for a value raised, or gave something unusable. A failure of the step."""
 
     def __init__(self, error: ErrorRecord, *, retryable: bool = True, classes: tuple[str, ...] = ()) -> None:
@@ -36,10 +38,11 @@ class AskFailed(Exception):  # noqa: N818 - not an error of the engine but an an
         self.classes = classes
 
 
-class LoopItem(NamedTuple):
-    """One loop around a pointer: its item as JSON text, and its index."""
+class LoopItem(msgspec.Struct, frozen=True):
+    """One loop around a pointer."""
 
     item: bytes
+    """As JSON text."""
     index: int
 
 
@@ -70,7 +73,10 @@ class ChildRequest(NamedTuple):
 
 
 class Asker(Protocol):
-    """Answers the engine's questions by calling the definition's code. `value` and `child` raise `AskFailed`, nothing else."""
+    """Answers the engine's questions by calling the definition's code.
+
+    `value` and `child` raise `AskFailed`, nothing else.
+    """
 
     def value(self, question: Question) -> object:
         """Call the code in the question's slot."""

@@ -74,7 +74,8 @@ def fail_container(draft: Draft, container: Pointer) -> None:
     """A scope failed, now that all its branches have ended. Its own rule applies, not the workflow's default again."""
     assert draft.definition is not None
     first = draft.find(container.first_failed)
-    error = first.error if first is not None and first.error is not None else ErrorRecord("step_failed", "A branch failed.")
+    error = None if first is None else first.error
+    error = error or ErrorRecord("step_failed", "A branch failed.")
     own = draft.definition.policies_of(container.step)
     if container.phase == OUTCOME:
         # The body has done its work; what failed is where its outcome led. Doing the work again is no answer to that.
@@ -172,7 +173,7 @@ def _names_any(chosen: tuple[type[BaseException] | str, ...], classes: tuple[str
 def _try_again(draft: Draft, pointer_id: int) -> None:
     pointer = draft.find(pointer_id)
     if pointer is not None and pointer.status is PointerStatus.SLEEPING:
-        from wfe.engine.passing import wake_up  # noqa: PLC0415 - the two modules call each other
+        from wfe.engine.passing import wake_up
 
         wake_up(draft, pointer)
 
@@ -193,9 +194,7 @@ def _give_up(draft: Draft, pointer: Pointer, error: ErrorRecord) -> None:
         container = draft.find(scope)
         if container is None:
             return
-        container = _replace(
-            container, failed=container.failed + 1, first_failed=container.first_failed or pointer.id
-        )
+        container = _replace(container, failed=container.failed + 1, first_failed=container.first_failed or pointer.id)
         draft.put(container)
         if _is_fail_fast(draft.step_of(container)):
             _cut_short(draft, container)

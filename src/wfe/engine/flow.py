@@ -11,8 +11,8 @@ from wfe.engine import failing, structures  # in a cycle: looked up when called
 from wfe.engine.asking import AskFailed, Question, classes_of, evaluate
 from wfe.engine.inbox import pack
 from wfe.engine.transition import Draft
-from wfe.model.document import Patch, encode_typed
 from wfe.model.definition import StepKind
+from wfe.model.document import Patch, encode_typed
 from wfe.model.errors import DataError
 from wfe.model.message import ChildEnded, Control, ControlVerb
 from wfe.model.pointer import ROOT_SCOPE, ErrorRecord, Pointer
@@ -63,7 +63,7 @@ def settle(draft: Draft) -> None:
         todo.pop()[1]()
 
 
-def ask(draft: Draft, step: Step, slot: str, scope: int, index: int, extra: bytes = b"") -> object:
+def ask(draft: Draft, step: Step, slot: str, scope: int, index: int, *, extra: bytes = b"") -> object:
     """Give the value of a step's slot.
 
     Raises:
@@ -103,28 +103,25 @@ def unusable(message: str, error: Exception | None = None) -> AskFailed:
     return AskFailed(ErrorRecord("data_error", message, type=classes[0]), retryable=error is not None, classes=classes)
 
 
-def enter(draft: Draft, step_id: str, scope: int, index: int, slot: int, again: Pointer | None = None) -> None:
+def enter(  # noqa: PLR0917 - called for every step: a value to hold the place would cost more than it tells
+    draft: Draft, step_id: str, scope: int, index: int, slot: int, again: Pointer | None = None
+) -> None:
     """A branch reaches a step. `again` is the pointer to go on with, where the step is entered anew (a retry)."""
     if scope != ROOT_SCOPE:
         container = draft.find(scope)
         if container is None or container.open == 0:
             return  # the scope was cut short by a branch that failed in this very transition
     draft.budget -= 1
+    pointer = draft.new_pointer(step_id, scope, index, slot) if again is None else again
     if draft.halted or draft.budget < 0:
-        _put_off(draft, draft.new_pointer(step_id, scope, index, slot) if again is None else again)
+        _put_off(draft, pointer)
         return
     step = draft.places[step_id].step
-    # Evaluated once: not for a further attempt.
-    if "when" in step.values and (again is None or again.phase == ENTERING):
-        try:
-            wanted = ask_whether(draft, step, "when", scope, index)
-        except AskFailed as failure:
-            _fail_entering(draft, step_id, scope, index, slot, again, failure)
-            return
-        if not wanted:
-            skip(draft, draft.new_pointer(step_id, scope, index, slot) if again is None else again, jump=False)
-            return
-    pointer = draft.new_pointer(step_id, scope, index, slot) if again is None else _afresh(again, draft.now)
+    # Asked once: not for a further attempt.
+    if "when" in step.values and (again is None or again.phase == ENTERING) and not _is_wanted(draft, step, pointer):
+        return
+    if again is not None:
+        pointer = _afresh(again, draft.now)
     if step.kind is StepKind.BODY:
         begin(draft, pointer)
         return
@@ -141,18 +138,34 @@ def _put_off(draft: Draft, pointer: Pointer) -> None:
 
 def _afresh(pointer: Pointer, now: Moment) -> Pointer:
     return _replace(
-        pointer, status=PointerStatus.RUNNING, wake=0, started=now, phase="", open=0, spawned=0, failed=0, first_failed=0,
-        total=0, event=b"", child="", error=None,
-    )  # fmt: skip
+        pointer,
+        status=PointerStatus.RUNNING,
+        wake=0,
+        started=now,
+        phase="",
+        open=0,
+        spawned=0,
+        failed=0,
+        first_failed=0,
+        total=0,
+        event=b"",
+        child="",
+        error=None,
+    )
 
 
-def _fail_entering(
-    draft: Draft, step_id: str, scope: int, index: int, slot: int, again: Pointer | None, failure: AskFailed
-) -> None:
-    pointer = draft.new_pointer(step_id, scope, index, slot) if again is None else again
-    # Its `when` has no value yet, so a further attempt asks for it again.
-    pointer = _replace(pointer, status=PointerStatus.RUNNING, wake=0, started=draft.now, phase=ENTERING)
-    fail_asking(draft, pointer, failure)
+def _is_wanted(draft: Draft, step: Step, pointer: Pointer) -> bool:
+    """Ask the `when` of a step. Where it says no, or cannot say, the step is dealt with here."""
+    try:
+        if ask_whether(draft, step, "when", pointer.scope, pointer.index):
+            return True
+    except AskFailed as failure:
+        # Not entered yet, so that a further attempt asks again.
+        entering = _replace(pointer, status=PointerStatus.RUNNING, wake=0, started=draft.now, phase=ENTERING)
+        fail_asking(draft, entering, failure)
+    else:
+        skip(draft, pointer, jump=False)
+    return False
 
 
 def fail_asking(draft: Draft, pointer: Pointer, failure: AskFailed) -> None:
@@ -182,7 +195,7 @@ def complete(draft: Draft, pointer: Pointer) -> None:
 def skip(
     draft: Draft, pointer: Pointer, *, error: ErrorRecord | None = None, reason: str = "", jump: bool = True
 ) -> None:
-    """A step is passed over; its branch goes on with what follows. `jump` is False for one whose `go_to` is passed over too."""
+    """A step is passed over; its branch goes on with what follows. `jump` False: its `go_to` is passed over too."""
     draft.note(LifecycleKind.STEP_SKIPPED, pointer, error=error, detail=reason)
     draft.remove(pointer)
     _follow(draft, pointer, jump=jump)
@@ -192,29 +205,27 @@ def _follow(draft: Draft, pointer: Pointer, *, jump: bool = True) -> None:
     """Go to the next step of the block, to the target of a `go_to`, or to the end of the branch."""
     place = draft.places[pointer.step]
     target = place.step.go_to if jump else ""
-    scope, index, slot = pointer.scope, pointer.index, pointer.slot
     if target:
-        scope, index, slot = _leave_blocks(draft, place, target, scope, index, slot)
+        pointer = _leave_blocks(draft, place, target, pointer)
     else:
         target = place.next
+    scope, index, slot = pointer.scope, pointer.index, pointer.slot
     if target:
         draft.todo.append((scope, lambda: enter(draft, target, scope, index, slot)))
     else:
         draft.todo.append((scope, lambda: join(draft, scope, slot)))
 
 
-def _leave_blocks(
-    draft: Draft, place: Place, target: str, scope: int, index: int, slot: int
-) -> tuple[int, int, int]:
-    """Leave the blocks between a step and the target of its `go_to`: scope, index and slot of the branch out there."""
+def _leave_blocks(draft: Draft, place: Place, target: str, pointer: Pointer) -> Pointer:
+    """Leave the blocks between a step and the target of its `go_to`: the pointer whose branch goes on out there."""
     goal = draft.places[target]
-    while (goal.container, goal.block) != (place.container, place.block) and scope != ROOT_SCOPE:
-        container = draft.find(scope)
+    while (goal.container, goal.block) != (place.container, place.block):
+        container = draft.find(pointer.scope)
         if container is None:
             break
         draft.remove(container)
-        place, scope, index, slot = draft.places[container.step], container.scope, container.index, container.slot
-    return scope, index, slot
+        place, pointer = draft.places[container.step], container
+    return pointer
 
 
 def open_block(draft: Draft, container: Pointer, block: Block, index: int, slot: int) -> None:

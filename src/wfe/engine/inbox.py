@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["pack", "unpack"]
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Control | ChildEnded)
+_decoder: msgspec.msgpack.Decoder[Control | ChildEnded] = msgspec.msgpack.Decoder(Control | ChildEnded)
 
 
 def pack(message: Control | ChildEnded) -> bytes:

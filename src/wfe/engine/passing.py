@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["child_ended", "event_matched", "go_on", "time_passed", "wake_up"]
 
+
 def time_passed(draft: Draft) -> None:
     """Let the timers that are due act, in due order, and pointers that were put off go on."""
     if draft.halted:

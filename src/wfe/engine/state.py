@@ -41,6 +41,7 @@ class InstanceState:
     """What is known of a held instance. Only `apply` changes it, after the transition was committed."""
 
     __slots__ = (
+        "_split",
         "created_at",
         "data",
         "definition_key",
@@ -57,7 +58,6 @@ class InstanceState:
         "timers",
         "values",
         "writers",
-        "_split",
     )
 
     def __init__(
@@ -130,26 +130,33 @@ class InstanceState:
         self.data = transition.data
         self.values = transition.values
         for gone in transition.gone:
-            self.pointers.pop(gone, None)
-            self.running.discard(gone)
-            self.pending.discard(gone)
-            if self.items and self.items.pop(gone, None) is not None:
-                self._split.pop(gone, None)
+            self._forget(gone)
         for pointer in transition.changed:
-            self.pointers[pointer.id] = pointer
-            if pointer.wake:
-                self.timers.add(pointer)
-            if pointer.runs_body:
-                self.running.add(pointer.id)
-            else:
-                self.running.discard(pointer.id)
-            if pointer.status is PointerStatus.PENDING:
-                self.pending.add(pointer.id)
-            elif self.pending:
-                self.pending.discard(pointer.id)
+            self._keep(pointer)
         if transition.items:
             self.items.update(transition.items)
             for container in transition.items:
                 self._split.pop(container, None)
         if transition.writers:
             self.writers.update(transition.writers)
+
+    def _forget(self, number: int) -> None:
+        self.pointers.pop(number, None)
+        self.running.discard(number)
+        self.pending.discard(number)
+        if self.items and self.items.pop(number, None) is not None:
+            self._split.pop(number, None)
+
+    def _keep(self, pointer: Pointer) -> None:
+        number = pointer.id
+        self.pointers[number] = pointer
+        if pointer.wake:
+            self.timers.add(pointer)
+        if pointer.runs_body:
+            self.running.add(number)
+        else:
+            self.running.discard(number)
+        if pointer.status is PointerStatus.PENDING:
+            self.pending.add(number)
+        elif self.pending:
+            self.pending.discard(number)

@@ -19,7 +19,7 @@ from wfe.model.durations import to_timedelta
 from wfe.model.errors import DataError
 from wfe.model.moment import from_datetime, microseconds
 from wfe.model.pointer import Pointer
-from wfe.model.status import LifecycleKind, PointerStatus, WorkflowStatus
+from wfe.model.status import LifecycleKind, PointerStatus
 from wfe.ports.store import Subscribe
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def _are_equal(label: object, value: object) -> bool:
     try:
         return bool(label == value)
     except Exception as error:
-        raise flow.unusable(f"A {type(value).__qualname__} cannot be compared with {label!r}: {error}", error) from error
+        message = f"A {type(value).__qualname__} cannot be compared with {label!r}: {error}"
+        raise flow.unusable(message, error) from error
 
 
 def _take(draft: Draft, block: Block | None, pointer: Pointer, number: int = 0) -> None:
@@ -227,13 +228,13 @@ def _spawn(draft: Draft, step: Step, container: Pointer, slot: int) -> None:
 def _too_many(draft: Draft, step: Step) -> AskFailed:
     limit = draft.limits.max_live_pointers
     return flow.unusable(
-        f"Step {step.id!r} cannot begin its branches: the instance has {limit:,} live pointers, which is the limit. Bound the "
-        "loops around it with max_parallel."
+        f"Step {step.id!r} cannot begin its branches: the instance has {limit:,} live pointers, which is the limit. "
+        "Bound the loops around it with max_parallel."
     )
 
 
 def is_spreading(container: Pointer) -> bool:
-    """Whether a pending pointer is a loop whose branches have not all begun because one transition had no room for them."""
+    """Whether a pending pointer is a loop with branches that have not begun because one transition had no room."""
     return container.total > container.spawned
 
 
@@ -272,17 +273,21 @@ def _wait_for(draft: Draft, step: Step, pointer: Pointer) -> None:
     key = _text(step, "event key", flow.ask(draft, step, "event_key", scope, index))
     as_of = flow.ask(draft, step, "as_of", scope, index) if "as_of" in step.values else None
     limit = step.option("timeout_us")
-    subscribe(draft, pointer, name, key, as_of, limit if isinstance(limit, int) else None)
+    subscribe(draft, pointer, name, key, as_of=as_of, limit=limit if isinstance(limit, int) else None)
 
 
 def _text(step: Step, what: str, value: object) -> str:
     if value is None or isinstance(value, bool | float | Mapping | list):
         raise flow.unusable(f"The {what} of step {step.id!r} is {value!r:.80}; text is needed.")
-    return str(value)
+    try:
+        return str(value)
+    except Exception as error:
+        kind = type(value).__qualname__
+        raise flow.unusable(f"The {what} of step {step.id!r} is a {kind} without text: {error}", error) from error
 
 
 def subscribe(
-    draft: Draft, pointer: Pointer, name: str, key: str, as_of: object, limit: int | None, persisted: bytes = b""
+    draft: Draft, pointer: Pointer, name: str, key: str, *, as_of: object, limit: int | None, persisted: bytes = b""
 ) -> None:
     """Make a pointer wait for an event."""
     if not (as_of is None or as_of == "any" or (isinstance(as_of, datetime) and as_of.tzinfo is not None)):

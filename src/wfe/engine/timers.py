@@ -16,7 +16,7 @@ _SPARE = 64
 
 
 def wake_time(moment: Moment) -> Moment:
-    """Give a point in time as a pointer keeps it: never 0, which says "not by time", and not after the last year there is."""
+    """Give a time as a pointer keeps it: never 0, which says "not by time", nor after the last year there is."""
     return min(max(moment, 1), _LATEST)
 
 

@@ -1,7 +1,7 @@
 """One transition while it is being decided (`Draft`), and decided (`Transition`).
 
-A draft lies over a state like a sheet of glass: it reads what is below and writes only on itself. Thrown away, nothing has
-happened; that makes a decision a pure function although its rules write step by step.
+A draft lies over a state like a sheet of glass: it reads what is below and writes only on itself. Thrown away, nothing
+has happened; that makes a decision a pure function although its rules write step by step.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Transition:
         self.stop = stop
         """Pointers whose bodies, if they run, are to be cancelled after the commit."""
         self.again = again
-        """Whether to decide again at once: some pointers are pending only because this decision had grown long enough."""
+        """Whether to decide again at once: some pointers are pending only because this decision was long enough."""
         self.notes = notes
         """The announcements of this transition."""
 
@@ -83,11 +83,48 @@ class Draft:
     """A transition in the making."""
 
     __slots__ = (
-        "again", "asker", "budget", "cancel_children", "changed", "children", "consumed", "data", "definition", "ended",
-        "error", "errors", "failed", "first_failed", "fresh_slot", "gone", "gone_slots", "head", "items", "limits", "messages",
-        "next_pointer", "next_slot", "now", "open", "places", "positions", "random", "reason", "records", "run", "split",
-        "state", "status", "stop", "stopping", "subscribe", "todo", "unsubscribe", "values", "writers",
-    )  # fmt: skip
+        "again",
+        "asker",
+        "budget",
+        "cancel_children",
+        "changed",
+        "children",
+        "consumed",
+        "data",
+        "definition",
+        "ended",
+        "error",
+        "errors",
+        "failed",
+        "first_failed",
+        "fresh_slot",
+        "gone",
+        "gone_slots",
+        "head",
+        "items",
+        "limits",
+        "messages",
+        "next_pointer",
+        "next_slot",
+        "now",
+        "open",
+        "places",
+        "positions",
+        "random",
+        "reason",
+        "records",
+        "run",
+        "split",
+        "state",
+        "status",
+        "stop",
+        "stopping",
+        "subscribe",
+        "todo",
+        "unsubscribe",
+        "values",
+        "writers",
+    )
 
     def __init__(
         self,
@@ -209,7 +246,7 @@ class Draft:
     # What changes
 
     def new_pointer(self, step_id: str, scope: int, index: int, slot: int) -> Pointer:
-        """Make a pointer; it counts once it is put. `slot` 0 takes a new slot, another one takes over that of a pointer that ended."""
+        """Make a pointer; it counts once it is put. `slot`: one to take over from a pointer that ended; 0: a new one."""
         if not slot:
             slot = self.next_slot
             self.next_slot += 1
@@ -260,7 +297,7 @@ class Draft:
         if clashes:
             text = ", ".join(f"{field!r} (also written by {step!r})" for field, step in clashes)
             if self.definition is not None and self.definition.strict_data:
-                msg = f"Step {pointer.step!r} and a parallel branch both wrote {text}, and the workflow has strict_data."
+                msg = f"Step {pointer.step!r} and a parallel branch both wrote {text}, against strict_data."
                 raise DataError(msg, path=f"$.{clashes[0][0]}", reason="overwritten")
             self.note(LifecycleKind.DATA_OVERWRITTEN, pointer, detail=f"{pointer.step!r} overwrote {text}")
         data = merge(self.data, patch)
@@ -402,8 +439,8 @@ class _Either:
 
 
 def _packed_cancel() -> bytes:
-    from wfe.engine.inbox import pack  # noqa: PLC0415 - a constant, not a dependency of the module
-    from wfe.model.message import Control, ControlVerb  # noqa: PLC0415
+    from wfe.engine.inbox import pack
+    from wfe.model.message import Control, ControlVerb
 
     return pack(Control(ControlVerb.CANCEL, "its parent has ended"))
 

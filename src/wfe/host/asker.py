@@ -59,7 +59,7 @@ class RunnerAsker:
             found = code(data, self._context(question, data)) if isinstance(code, WithContext) else code(data)
             if question.slot == "collection":
                 return _whole(found)
-            if question.slot in _EVENT_TEXTS:
+            if question.slot in _EVENT_TEXTS and found is not None:
                 return checked_text(str(found), question.slot.replace("_", " "))
             return found
         except BaseException as error:  # user code may raise anything, and this is the loop that runs all instances

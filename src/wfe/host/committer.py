@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
+
 from wfe.model.errors import ProviderUnavailable, WfeError
 from wfe.ports.store import (
     Batch,
@@ -39,7 +41,7 @@ class PendingStart:
     __slots__ = ("accepted", "future", "start")
 
     def __init__(
-        self, start: Start, future: asyncio.Future[StartOutcome], accepted: Callable[[CommitReply], None]
+        self, start: Start, future: asyncio.Future[StartOutcome], accepted: Callable[[CommitReply], None] | None
     ) -> None:
         self.start = start
         self.future = future
@@ -156,6 +158,8 @@ class Committer:
             self._pause = 0.0
             self.batches += 1
             core.saw_store_time(reply.now, sent)
+            if batch.session != core.session_id:
+                reply = _of_lost_session(load, reply, core)
             self._tell(load, reply)
 
     def _batch(self, load: _Load) -> Batch:
@@ -185,7 +189,7 @@ class Committer:
             except Exception as error:  # noqa: BLE001 - the others of the batch must learn of their fate all the same
                 core.stumbled(runner, error)
         for pending, started in zip(load.starts, reply.starts, strict=True):
-            if started is StartOutcome.CREATED:
+            if started is StartOutcome.CREATED and pending.accepted is not None:
                 pending.accepted(reply)
             _answer(pending.future, started)
         for (_, told), publication in zip(load.publishes, reply.publishes, strict=True):
@@ -229,6 +233,14 @@ class Committer:
             _refuse(future, error)
         for _, answer in load.inbox:
             _refuse(answer, error)
+
+
+def _of_lost_session(load: _Load, reply: CommitReply, core: HostCore) -> CommitReply:
+    """The session was lost while it wrote: what the reply gives to it is not this host's to run."""
+    for pending in load.starts:
+        pending.accepted = None
+    core.want([*(pending.start.id for pending in load.starts), *(taken.id for taken in reply.taken)])
+    return msgspec.structs.replace(reply, taken=())
 
 
 def _parts(load: _Load) -> list[_Load]:

@@ -23,8 +23,11 @@ from wfe.host.room import Room
 from wfe.host.runner import Runner
 from wfe.host.starting import make_child
 from wfe.host.strays import Strays
+from wfe.host.views import corrupt_reason
 from wfe.host.waiting import Waiters, ended_row
+from wfe.model.document import fields_of
 from wfe.model.message import BodyStopped, Control, ControlVerb, TimePassed
+from wfe.model.status import WorkflowStatus
 from wfe.ports.hints import Hint, HintKind
 from wfe.ports.store import TransitionOutcome
 
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["QUARANTINE_AFTER", "HostCore"]
 
 _log = logging.getLogger("wfe.host")
+
+_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 QUARANTINE_AFTER = 5
 """Activations without a commit after which an instance is suspended with its reason."""
@@ -277,7 +282,7 @@ class HostCore:
     def give_back(self, runner: Runner) -> None:
         """Release an instance unchanged."""
         self._forget(runner)
-        self.background(self.store.release(self.session_id, [(runner.id, runner.fence)]))
+        self.background(self._release(runner.id, runner.fence))
         wake = runner.state.timers.earliest()
         if wake is not None:
             self.wake_at(runner.id, wake)
@@ -308,8 +313,12 @@ class HostCore:
             self.background(self._take_again(runner.id, fence))
 
     async def _take_again(self, instance_id: str, fence: int) -> None:
-        await self.store.release(self.session_id, [(instance_id, fence)])
+        await self._release(instance_id, fence)
         self.want([instance_id])
+
+    async def _release(self, instance_id: str, fence: int) -> None:
+        with self.strays.request():
+            await self.store.release(self.session_id, [(instance_id, fence)])
 
     def _forget(self, runner: Runner) -> None:
         if self.runners.get(runner.id) is runner:

@@ -194,6 +194,7 @@ class Life:
             return
         _log.error("This host lost its session (%s): it stops its bodies and writes nothing of what they did", reason)
         core.draining = True
+        core.session_id = ""  # replies still on their way are to one that is over
         core.drop_all()
         core.background(self._renew_session(core))
 
@@ -299,7 +300,10 @@ class Life:
     def _body_log(self, workflow_id: str, step: str, stream: str, text: str) -> None:
         _log_lines.info("%s %s %s: %s", workflow_id, step, stream, text)
         for sink in self.log_sinks:
-            sink(workflow_id, step, stream, text)
+            try:
+                sink(workflow_id, step, stream, text)
+            except Exception:
+                _log.exception("A log listener failed on a line of %s step %s", workflow_id, step)
 
     # Ending
 
@@ -318,6 +322,7 @@ class Life:
         core.alarms.stop()
         holds = [*((runner.id, runner.fence) for runner in core.runners.values()), *core.parked.items()]
         core.drop_all()
+        core.waiters.close()
         await _end_tasks(core)
         try:
             if holds:

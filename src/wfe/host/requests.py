@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from wfe.engine.inbox import pack
-from wfe.model.errors import ProviderUnavailable, WorkflowNotFound
+from wfe.host.views import corrupt_reason
+from wfe.model.errors import InvalidStateTransition, ProviderUnavailable, WorkflowNotFound
 from wfe.model.message import Control, ControlVerb
 from wfe.model.status import WorkflowStatus
 from wfe.ports.hints import Hint, HintKind
@@ -34,6 +35,7 @@ async def request(core: HostCore, instance_id: str, verb: ControlVerb, reason: s
     Raises:
         WorkflowNotFound: There is no such instance.
         ProviderUnavailable: The holder did not answer in 30 s. The request stays queued.
+        InvalidStateTransition: The instance's stored state cannot be read. The request stays queued.
     """
     before = await core.store.get(instance_id)
     if before is None or before.id != instance_id:

@@ -242,7 +242,9 @@ class Runner:
         elif not transition.changes.hold:
             core.gave_back(self, unread=unread, wake=transition.changes.wake_at)
         else:
-            if transition.run:
+            if transition.head.status is WorkflowStatus.SUSPENDED:
+                self._hold_back(transition.run)
+            elif transition.run:
                 core.bodies.run(self, transition.run)
             self._go_on(transition, unread=unread)
 
@@ -263,6 +265,13 @@ class Runner:
             core.schedule(self)
         elif core.draining and not self.bodies:
             core.give_back(self)
+
+    def _hold_back(self, numbers: list[int]) -> None:
+        """The instance is suspended: bodies that are ready, but have not begun, do not begin."""
+        waiting = self.awaited.union(numbers)
+        self.awaited.clear()
+        for number in sorted(waiting):
+            self.deliver(BodyStopped(number))
 
     def _stop(self, numbers: list[int]) -> None:
         for number in numbers:

@@ -31,7 +31,6 @@ class Strays:
         self._core = core
         self._under_way: dict[object, float] = {}
         self._seen: dict[tuple[str, int], float] = {}
-        self._kept: set[str] = set()
         self._doubt_until = 0.0
         self._look_at = core.monotonic() + _LOOK_EVERY
 
@@ -47,10 +46,6 @@ class Strays:
             raise
         finally:
             del self._under_way[mark]
-
-    def keep(self, instance_id: str) -> None:
-        """Leave an instance in the session's hands although nothing runs it here."""
-        self._kept.add(instance_id)
 
     async def look(self) -> None:
         """Look for strays when that is due, and give back those that are certain."""
@@ -79,4 +74,4 @@ class Strays:
 
     def _is_known(self, instance_id: str, fence: int) -> bool:
         runner = self._core.runners.get(instance_id)
-        return instance_id in self._kept or (runner is not None and runner.fence == fence)
+        return self._core.parked.get(instance_id) == fence or (runner is not None and runner.fence == fence)

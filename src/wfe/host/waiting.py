@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from wfe.engine.state import encode_head, encode_pointer
-from wfe.model.errors import WaitTimeout, WfeError, WorkflowNotFound
+from wfe.model.errors import ShuttingDown, WaitTimeout, WfeError, WorkflowNotFound
 from wfe.model.status import WorkflowStatus
 from wfe.ports.store import EndedRow
 
@@ -111,6 +111,14 @@ class Waiters:
             self._futures[row.id] = left
         else:
             del self._futures[row.id]
+
+    def close(self) -> None:
+        """The host stops: nobody is told of an end any more."""
+        for pairs in self._futures.values():
+            for future, _ in pairs:
+                if not future.done():
+                    future.set_exception(ShuttingDown("The host was stopped while the end of an instance was awaited."))
+        self._futures.clear()
 
     def forget(self, instance_id: str) -> None:
         """An instance was purged or retried: what was remembered no longer holds."""

@@ -112,7 +112,9 @@ class Claims:
 
     async def held(self, session: str) -> Sequence[tuple[str, int]]:
         """List what a session holds."""
-        statement = f"SELECT id, fence FROM {self._pool.place.quoted_schema}.instance WHERE owner = $1 AND ended_at IS NULL"
+        statement = (
+            f"SELECT id, fence FROM {self._pool.place.quoted_schema}.instance WHERE owner = $1 AND ended_at IS NULL"
+        )
         rows = await self._pool.run("list what is held", lambda connection, _: connection.fetch(statement, session))
         return [(row["id"], row["fence"]) for row in rows]
 

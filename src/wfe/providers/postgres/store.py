@@ -46,7 +46,12 @@ class PostgresStore:
 
     async def open(self) -> None:
         self._pool.open()
-        await self._pool.run("bring the schema up to date", lambda connection, _: migrate(connection, self._pool.place))
+        place = self._pool.place
+        try:
+            await self._pool.run("bring the schema up to date", lambda connection, _: migrate(connection, place))
+        except BaseException:
+            await self._pool.close()
+            raise
 
     async def close(self) -> None:
         await self._pool.close()

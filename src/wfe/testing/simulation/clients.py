@@ -119,7 +119,7 @@ class Clients:
         def call(host: WorkflowHost) -> Awaitable[object]:
             return host.start_workflow(op.definition, data, id=op.id if op.named else None, start_at=when)
 
-        instance = op.id
+        instance = op.id if op.named else ""
         for _ in range(_TRIES if op.stubborn else 1):
             done = await self._ask("start", op.id if op.named else "", call, host=op.host, argument=op)
             if done.outcome == "ok":
@@ -128,7 +128,7 @@ class Clients:
             if done.outcome == "fail" and isinstance(done.answer, StartConflict):
                 return
             await asyncio.sleep(0.7)
-        if op.waits and (op.named or done.outcome == "ok"):
+        if op.waits and instance:
             await self._wait(instance, op.host)
 
     async def _wait(self, instance: str, host: int) -> None:

@@ -158,7 +158,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         process.tasks.append(task)
         return task
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # noqa: ANN401 - as asyncio has it
+    def run_in_executor(self, executor: object, func: object, *args: object) -> Any:  # type: ignore[override]  # noqa: ANN401 - refused
         raise RuntimeError(f"no threads in a simulation: {func!r}")
 
     def _write_to_self(self) -> None:
@@ -215,7 +215,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         for process in self._processes:
             for task in process.tasks:
                 if not task.done():
-                    task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - they were killed
+                    task._log_destroy_pending = False  # noqa: SLF001 - they were killed
                     with contextlib.suppress(BaseException):
                         task.get_coro().close()  # type: ignore[union-attr]  # a coroutine, see create_task
             process.tasks.clear()

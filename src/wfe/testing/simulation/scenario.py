@@ -100,7 +100,9 @@ class Scenario:
         lines += [str(machine) for machine in self.machines]
         used = {start.definition for start in self.starts}
         lines += [str(plan) for plan in self.plans if plan.id in used or any(plan.id in p.children for p in self.plans)]
-        operations = [*self.starts, *self.controls, *self.events, *self.faults]
+        operations: list[StartOp | ControlOp | EventOp | FaultOp] = [
+            *self.starts, *self.controls, *self.events, *self.faults,
+        ]  # fmt: skip
         lines += [str(operation) for operation in sorted(operations, key=lambda operation: operation.at)]
         return lines
 

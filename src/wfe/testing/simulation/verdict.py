@@ -88,7 +88,7 @@ class _Judge:
                     f"{instance.owner}, wake {instance.wake_at}, inbox {len(instance.inbox)}, waits "
                     f"{len(instance.waits)}, blocked {instance.blocked_reason}, activations {instance.activations}"
                 )
-            elif instance.inbox or instance.waits or instance.items or instance.owner or instance.wake_at is not None:
+            elif instance.inbox or instance.waits or instance.items or instance.wake_at is not None:
                 yield f"T1: {instance.id} has ended, and something of it is left"
 
     def histories(self) -> Iterator[str]:

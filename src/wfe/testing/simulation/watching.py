@@ -276,14 +276,14 @@ def _shape_problems(instance: Instance, pointers: Mapping[int, Pointer]) -> Iter
     """What no stored state may look like."""
     if len(pointers) != len(instance.pointers):
         yield "one pointer is stored in two slots"
-    for pointer in pointers.values():
-        if pointer.scope and pointer.scope not in pointers:
-            yield f"pointer {pointer.id} is in scope {pointer.scope}, which is gone"
     if instance.has_ended:
         live = [pointer.id for pointer in pointers.values() if pointer.status is not PointerStatus.FAILED]
         if live:
             yield f"it has ended, and pointers {live} are live"
-        return
+        return  # what has failed stays to be seen, without the containers that were around it
+    for pointer in pointers.values():
+        if pointer.scope and pointer.scope not in pointers:
+            yield f"pointer {pointer.id} is in scope {pointer.scope}, which is gone"
     waiting = {
         (pointer.id, pointer.waits)
         for pointer in pointers.values()
