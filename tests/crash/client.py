@@ -21,7 +21,9 @@ _T = TypeVar("_T")
 _OUTAGE_SECONDS = 30.0
 
 
-async def carry_out(host: WorkflowHost, plan: Sequence[Planned], ledger: Ledger, *, at_once: bool, limit: float) -> None:
+async def carry_out(
+    host: WorkflowHost, plan: Sequence[Planned], ledger: Ledger, *, at_once: bool, limit: float
+) -> None:
     """Ask for everything in a plan and wait for the ends. Safe to repeat after a crash: all that has an id is idempotent.
 
     Args:

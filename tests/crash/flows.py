@@ -204,14 +204,7 @@ def _retry() -> WorkflowDefinition[Data]:
 
 
 def _child() -> WorkflowDefinition[Data]:
-    return (
-        WorkflowBuilder[Data]()
-        .start_with(_body(_count))
-        .id("one")
-        .then(_body(_count))
-        .id("two")
-        .build("child")
-    )
+    return WorkflowBuilder[Data]().start_with(_body(_count)).id("one").then(_body(_count)).id("two").build("child")
 
 
 def _parent() -> WorkflowDefinition[Data]:
@@ -290,7 +283,21 @@ def _slow() -> WorkflowDefinition[Data]:
 
 def definitions() -> list[WorkflowDefinition[Data]]:
     """Build all of them; the same in every process."""
-    makers = (_chain, _parallel, _for_each, _loop, _events, _delay, _retry, _child, _parent, _endless, _gated, _poison, _slow)
+    makers = (
+        _chain,
+        _parallel,
+        _for_each,
+        _loop,
+        _events,
+        _delay,
+        _retry,
+        _child,
+        _parent,
+        _endless,
+        _gated,
+        _poison,
+        _slow,
+    )
     return [make() for make in makers]
 
 
@@ -367,8 +374,7 @@ _OUTCOMES: dict[str, Callable[[str], tuple[Data, dict[str, int]]]] = {
         {"a": 1, "b": 1, "c": 1, "x": 1, "total": 1},
     ),
     "for_each": lambda _: (
-        {"items": list(_ITEMS), "sum": sum(_ITEMS)}
-        | {f"square {index}": item**2 for index, item in enumerate(_ITEMS)},
+        {"items": list(_ITEMS), "sum": sum(_ITEMS)} | {f"square {index}": item**2 for index, item in enumerate(_ITEMS)},
         {"square": len(_ITEMS), "add": len(_ITEMS)},
     ),
     "loop": lambda _: ({"count": _TURNS}, {"turn": _TURNS}),

@@ -51,9 +51,7 @@ class Bench:
     def spawn_stuck(self, gated: int) -> Process:
         """Start a process whose instances stay in the middle until the gate is open."""
         self.lives += 1
-        return Process(
-            self.url, self.ledger, STUCK, "--ttl", str(self.ttl), "--gated", str(gated), "--prefix", STUCK
-        )
+        return Process(self.url, self.ledger, STUCK, "--ttl", str(self.ttl), "--gated", str(gated), "--prefix", STUCK)
 
     def spawn(self, *, work: bool = True, max_active: int = 10_000) -> Process:
         """Start a process; with a client of its own, unless it shall only help."""

@@ -38,9 +38,7 @@ class Stored:
     @property
     def succeeded(self) -> frozenset[str]:
         """Pointers whose success is recorded."""
-        return frozenset(
-            event.pointer_id or "" for event in self.history if event.kind is LifecycleKind.STEP_SUCCEEDED
-        )
+        return frozenset(event.pointer_id or "" for event in self.history if event.kind is LifecycleKind.STEP_SUCCEEDED)
 
     @property
     def has_ended(self) -> bool:

@@ -33,9 +33,7 @@ def _wait_until_alone(url: str) -> None:
         assert time.monotonic() < deadline, f"{left} connections of a dead process are still there"
 
 
-def test_killed_once(
-    tmp_path: Path, crash_rounds: Callable[[int], int], postgres_databases: DatabasePool
-) -> None:
+def test_killed_once(tmp_path: Path, crash_rounds: Callable[[int], int], postgres_databases: DatabasePool) -> None:
     """After kill -9 at a random moment every acknowledged start, event, request and result is there, everything ends as
     planned, and only bodies without a recorded result are repeated."""
     seed = seed_of_run()

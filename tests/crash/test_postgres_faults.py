@@ -26,7 +26,9 @@ def _work_through(bench: Bench, disturb: Callable[[Process], None]) -> None:
     bench.check(bench.recover())
 
 
-def test_server_restarted(tmp_path: Path, crash_rounds: Callable[[int], int], crashable_postgres: PostgresServer) -> None:
+def test_server_restarted(
+    tmp_path: Path, crash_rounds: Callable[[int], int], crashable_postgres: PostgresServer
+) -> None:
     """After an `immediate` restart of PostgreSQL in mid-run the host goes on by itself: no start is lost, no transition
     whose commit was cut off is lost or made twice, and no body is begun a second time."""
     seed = seed_of_run()
@@ -60,7 +62,9 @@ def test_server_killed(tmp_path: Path, crash_rounds: Callable[[int], int], crash
         _work_through(bench, crash)
 
 
-def test_connections_cut(tmp_path: Path, crash_rounds: Callable[[int], int], crashable_postgres: PostgresServer) -> None:
+def test_connections_cut(
+    tmp_path: Path, crash_rounds: Callable[[int], int], crashable_postgres: PostgresServer
+) -> None:
     """The same when only the host's connections are cut, again and again: also those of its lease and its hints."""
     seed = seed_of_run()
     print("seed", seed)

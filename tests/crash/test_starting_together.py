@@ -39,5 +39,3 @@ def test_on_postgres(tmp_path: Path, crash_rounds: Callable[[int], int], postgre
         url = postgres_databases.take()
         _start_three(Bench(url, folder, str(number)))
         postgres_databases.give_back(url)
-
-

@@ -30,9 +30,7 @@ _MARGIN_SECONDS = 1.5
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def make_bench(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[Callable[[str, float], Bench]]:
+def make_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str, float], Bench]]:
     """Make benches, on SQLite and on PostgreSQL: (name, lease TTL in seconds)."""
     taken: list[str] = []
     databases: DatabasePool | None = None

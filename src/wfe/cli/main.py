@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from wfe.cli.exits import CommandError, Exit
-from wfe.cli.place import DEFAULT_URL
+from wfe.cli.place import DEFAULT_URL, URL_VARIABLE
 from wfe.model.status import WorkflowStatus
 
 __all__ = ["cli", "main"]
@@ -64,7 +64,9 @@ def cli() -> None:
     """Durable workflows: run pipelines that survive crashes."""
 
 
-_db = click.option("--db", "url", default=DEFAULT_URL, envvar="WFE_DB", show_default=True, help="Where runs are kept.")
+_db = click.option(
+    "--db", "url", default=DEFAULT_URL, envvar=URL_VARIABLE, show_default=True, help="Where runs are kept."
+)
 
 
 @cli.command()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 from pathlib import Path
 
 from wfe.cli.exits import CommandError
 
-__all__ = ["DEFAULT_URL", "ready_place", "resume_command"]
+__all__ = ["DEFAULT_URL", "URL_VARIABLE", "ready_place", "resume_command", "shown_url"]
 
 DEFAULT_URL = "sqlite:///.wfe/wfe.db"
+URL_VARIABLE = "WFE_DB"
 _DEFAULT_FOLDER = Path(".wfe")
+_PASSWORD = re.compile(r"(://[^:/@]*):[^/]*@")
 
 
 def ready_place(url: str, *, create: bool) -> str:
@@ -26,13 +31,21 @@ def ready_place(url: str, *, create: bool) -> str:
             _make_default_folder()
         return url
     if not file.is_file():
-        raise CommandError(f"There is no store at {url}; name another with --db, or begin one with: wfe run FILE")
+        raise CommandError(
+            f"There is no store at {shown_url(url)}; name another with --db, or begin one with: wfe run FILE"
+        )
     return url
 
 
 def resume_command(name: str, url: str) -> str:
-    """Give the command that continues an instance."""
-    return f"wfe run --resume {name}" + ("" if url == DEFAULT_URL else f" --db {url}")
+    """Give the command that continues an instance, given in the same surroundings."""
+    is_known = url == (os.environ.get(URL_VARIABLE) or DEFAULT_URL)
+    return f"wfe run --resume {shlex.quote(name)}" + ("" if is_known else f" --db {shlex.quote(shown_url(url))}")
+
+
+def shown_url(url: str) -> str:
+    """Give a URL without its password."""
+    return _PASSWORD.sub(r"\1:***@", url)
 
 
 def _file_of(url: str) -> Path | None:

@@ -11,7 +11,7 @@ from wfe.cli.board import Board
 from wfe.cli.exits import CommandError, Exit, exit_of
 from wfe.cli.focus import FocusedProvider
 from wfe.cli.names import free_name
-from wfe.cli.place import resume_command
+from wfe.cli.place import resume_command, shown_url
 from wfe.cli.plans import reference_to
 from wfe.cli.request import RunRequest
 from wfe.cli.signals import Interruption
@@ -202,7 +202,7 @@ class Session:
 def info_of(instance: WorkflowInstance[Any], url: str, *, is_resumed: bool) -> RunInfo:
     """Give what a view is told of an instance."""
     name = instance.name or instance.id
-    return RunInfo(instance.id, name, instance.definition_id, instance.version, url, is_resumed)
+    return RunInfo(instance.id, name, instance.definition_id, instance.version, shown_url(url), is_resumed)
 
 
 def _list(names: list[str]) -> str:

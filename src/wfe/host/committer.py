@@ -121,6 +121,8 @@ class Committer:
 
     def _take(self) -> _Load:
         load, self._load = self._load, _Load()
+        # What was decided before the session was lost, or the host forced to stop, is not written any more.
+        load.transitions = [pair for pair in load.transitions if pair[0].held]
         if load.size() > _MAX_BATCH:
             rest = self._load
             for name in ("transitions", "starts", "publishes", "inbox"):

@@ -77,6 +77,8 @@ class HostCore:
         self.limits = limits
         self.session_id = ""
         self.draining = False
+        self.is_sure: Callable[[], bool] = lambda: True
+        """Whether the session certainly lives; asked before each body. If not, it has just been given up."""
         self.monotonic = clock.monotonic
         self.waiters = Waiters(self.loop)
         self.committer = Committer(self, in_flight=in_flight)
@@ -94,7 +96,7 @@ class HostCore:
         self._last_commit = 0
         self._ready: list[Runner] = []
         self._pump_scheduled = False
-        self.bodies = Room(self.loop, around, limit=max_concurrency, tasks=self.tasks, draining=lambda: self.draining)
+        self.bodies = Room(self.loop, around, limit=max_concurrency, tasks=self.tasks, draining=self._begins_nothing)
         self.alarms = Alarms(self.loop, self.now, self._due)
         self._wanted: dict[str, Moment] = {}
         self._claiming = False
@@ -103,6 +105,9 @@ class HostCore:
         self._looking = False
         self.broken: dict[str, int] = {}
         self.strays = Strays(self)
+
+    def _begins_nothing(self) -> bool:
+        return self.draining or not self.is_sure()
 
     # Time
 

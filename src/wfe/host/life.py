@@ -163,6 +163,7 @@ class Life:
         await session.begin(self._settings.name or f"pid {os.getpid()}")
         self._session = session
         core.session_id = session.id
+        core.is_sure = session.is_sure
         await self._hints.open(session.id, self._received)
         self._is_alone = len(await self._lease.alive()) <= 1
         if not self._is_alone:

@@ -26,6 +26,8 @@ __all__ = ["Renewal", "Session", "ThreadRenewal"]
 _log = logging.getLogger("wfe.host")
 
 _STALL_NAMED_AFTER = 1.0
+_SURE_FOR = 0.9
+"""Share of the TTL after which the host no longer relies on its session."""
 
 
 class Renewal(Protocol):
@@ -94,13 +96,25 @@ class Session:
         self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._renewal = renewal()
-        self._beat = clock.monotonic()
+        self._beat = self._renewed = clock.monotonic()
         self._named_at = 0.0
 
     async def begin(self, name: str) -> None:
         """Begin the session and its renewal."""
+        self._renewed = self._clock.monotonic()
         await self._lease.begin(self.id, name=name, ttl=self._ttl_delta)
         self._renewal.start(self._rounds())
+
+    def is_sure(self) -> bool:
+        """Tell whether the session cannot have expired, by this machine's steady clock; give it up if it may have.
+
+        After the whole process stood still, whatever was ready runs before the renewal has its turn.
+        """
+        silent = self._clock.monotonic() - self._renewed
+        if silent < self._ttl * _SURE_FOR:
+            return True
+        self._lost(f"it was not renewed for {silent:.1f} s")
+        return False
 
     async def end(self) -> None:
         """End the session: what it held is free at once."""
@@ -113,7 +127,6 @@ class Session:
     def _rounds(self) -> Generator[float, None, None]:
         """Renew round by round; the items are the pauses between. Ends when there is nothing left to renew."""
         renewer = self._lease.renewer(self.id, self._ttl_delta)
-        success = self._clock.monotonic()
         usual = pause = min(self._ttl / 3, 1.0)
         try:
             while True:
@@ -123,19 +136,19 @@ class Session:
                 stalled = self._watch(now)
                 if stalled is None:
                     return
-                if now - success < self._ttl / 3 and stalled < self._stall_limit:
+                if now - self._renewed < self._ttl / 3 and stalled < self._stall_limit:
                     continue
                 if stalled >= self._stall_limit:
                     self._tell(f"the event loop has stood still for {stalled:.0f} s")
                     return
                 try:
                     renewer.renew()
-                    success = now
+                    self._renewed = now
                 except LeaseLost as error:
                     self._tell(str(error))
                     return
                 except WfeError as error:
-                    if self._clock.monotonic() - success > self._ttl * 2 / 3:
+                    if self._clock.monotonic() - self._renewed > self._ttl * 2 / 3:
                         self._tell(f"it could not be renewed in time: {error}")
                         return
                     _log.warning("The session could not be renewed, trying again: %s", error)

@@ -103,8 +103,11 @@ def encode_value(value: object, *, path: str = "$") -> bytes:
         `path`
             names it.
     """
-    _check_plain(value, path)
-    return _encoder.encode(value)
+    try:
+        _check_plain(value, path)
+        return _encoder.encode(value)
+    except RecursionError as error:
+        raise _explained(value, path, error) from None
 
 
 def encode_typed(value: object, *, path: str = "$") -> bytes:

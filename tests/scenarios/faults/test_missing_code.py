@@ -6,7 +6,15 @@ import asyncio
 from typing import Any
 
 from tests.scenarios.faults.conftest import StartHost
-from wfe import StepExecutionContext, WorkflowBuilder, WorkflowDefinition, WorkflowHost, WorkflowInstance, WorkflowStatus, step
+from wfe import (
+    StepExecutionContext,
+    WorkflowBuilder,
+    WorkflowDefinition,
+    WorkflowHost,
+    WorkflowInstance,
+    WorkflowStatus,
+    step,
+)
 
 Context = StepExecutionContext[dict[str, Any]]
 

@@ -116,12 +116,7 @@ async def test_any_error_is_retried(start_host: StartHost, kind: str, error: str
         pass
 
     attempts: list[int] = []
-    definition = (
-        WorkflowBuilder()
-        .start_with(_BODIES[kind](make))
-        .retry(RetryPolicy(3, Fixed(0)))
-        .build("retried")
-    )
+    definition = WorkflowBuilder().start_with(_BODIES[kind](make)).retry(RetryPolicy(3, Fixed(0))).build("retried")
     host = await start_host(definition)
 
     result = await host.run(definition, timeout=10)

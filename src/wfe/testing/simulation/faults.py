@@ -87,9 +87,9 @@ class Faults:
             machine.begin()
 
     async def _forget(self, machine: SimulatedMachine, length: float) -> None:
-        """A host is without the code of its first definition for a while."""
+        """A host is without the code of its last definition for a while."""
         life = machine.life
-        definition = self._world.definitions[0]
+        definition = self._world.definitions[-1]  # no child of another one
         life.host.deregister(definition.id, definition.version)
         await asyncio.sleep(length)
         if life.is_up:

@@ -1,0 +1,62 @@
+"""Where stores are, and how a run is resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wfe.cli.exits import CommandError
+from wfe.cli.place import DEFAULT_URL, ready_place, resume_command, shown_url
+
+
+def test_the_default_store_gets_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`.wfe` is made where it is missing, and git is told to leave it alone."""
+    monkeypatch.chdir(tmp_path)
+
+    ready_place(DEFAULT_URL, create=True)
+    ready_place(DEFAULT_URL, create=True)
+
+    assert (tmp_path / ".wfe" / ".gitignore").read_text(encoding="utf-8") == "*\n"
+
+
+def test_looking_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that only looks refuses a place where nothing is, and leaves nothing there."""
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(CommandError, match="There is no store"):
+        ready_place(DEFAULT_URL, create=False)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["memory:", "sqlite:///:memory:", "postgresql://host/db"])
+def test_stores_without_a_file_are_taken_as_they_are(url: str) -> None:
+    """Whether they are there is found out by their provider."""
+    assert ready_place(url, create=False) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:secret@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("postgresql://me:se@cr:et@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://:secret@host/db", "postgresql://:***@host/db"),
+        ("postgresql://me@host:5432/db", "postgresql://me@host:5432/db"),
+        ("sqlite:////tmp/a:b@c.db", "sqlite:////tmp/a:b@c.db"),
+    ],
+)
+def test_passwords_are_not_shown(url: str, shown: str) -> None:
+    """Only the password is hidden, whatever characters it has."""
+    assert shown_url(url) == shown
+
+
+def test_the_command_to_resume_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the store unless that would be found anyway, and is quoted for the shell."""
+    monkeypatch.delenv("WFE_DB", raising=False)
+    without = [resume_command("otter", DEFAULT_URL), resume_command("my run", "sqlite:///my store.db")]
+    monkeypatch.setenv("WFE_DB", "postgresql://host/db")
+    with_variable = [resume_command("otter", DEFAULT_URL), resume_command("otter", "postgresql://host/db")]
+
+    assert without == ["wfe run --resume otter", "wfe run --resume 'my run' --db 'sqlite:///my store.db'"]
+    assert with_variable == [f"wfe run --resume otter --db {DEFAULT_URL}", "wfe run --resume otter"]
