@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tests.crash.flows import Planned, expected
 from tests.crash.ledger import Entry
@@ -116,12 +117,12 @@ def _changed_results(record: Record) -> Iterator[str]:
             if after is None:
                 yield f"lost: {instance_id} was in the store and is not there any more"
             elif before.has_ended and (before.status, before.data) != (after.status, after.data):
-                yield f"changed: {instance_id} had ended as {before.status} {before.data}, now {after.status} {after.data}"
+                yield f"changed: {instance_id} was {before.status} {before.data}, is {after.status} {after.data}"
 
 
 def _rewritten_history(record: Record) -> Iterator[str]:
     chain = [*record.snapshots, record.final]
-    for before, after in zip(chain, chain[1:], strict=False):
+    for before, after in pairwise(chain):
         for instance_id, old in before.instances.items():
             new = after.instances.get(instance_id)
             if new is None:
@@ -152,9 +153,9 @@ def _successes_without_bodies(record: Record) -> Iterator[str]:
     for stored in record.final.instances.values():
         planned = expected(stored.definition, stored.id).successes or Counter()
         for event in stored.history:
-            if event.kind is LifecycleKind.STEP_SUCCEEDED and event.step in planned:
-                if (stored.id, event.pointer_id) not in ended:
-                    yield f"recorded as succeeded, but no body of it ended: {event}"
+            is_body = event.kind is LifecycleKind.STEP_SUCCEEDED and event.step in planned
+            if is_body and (stored.id, event.pointer_id) not in ended:
+                yield f"recorded as succeeded, but no body of it ended: {event}"
 
 
 def _changing_keys(record: Record) -> Iterator[str]:

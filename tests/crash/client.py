@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from tests.crash.flows import EVENTS, Planned, initial
@@ -24,7 +25,7 @@ _OUTAGE_SECONDS = 30.0
 async def carry_out(
     host: WorkflowHost, plan: Sequence[Planned], ledger: Ledger, *, at_once: bool, limit: float
 ) -> None:
-    """Ask for everything in a plan and wait for the ends. Safe to repeat after a crash: all that has an id is idempotent.
+    """Ask for everything in a plan and wait for the ends. Safe to repeat after a crash: what has an id is idempotent.
 
     Args:
         at_once: Do not keep to the times of the plan.
@@ -47,7 +48,7 @@ async def _drive(host: WorkflowHost, planned: Planned, ledger: Ledger, pause: fl
     instance_id = await _persistently(lambda: host.start_workflow(kind, data, id=planned.id))
     ledger.write("start", instance_id, detail=kind)
     for verb in _VERBS[planned.control]:
-        await _persistently(lambda verb=verb: getattr(host, f"{verb}_workflow")(instance_id))
+        await _persistently(partial(getattr(host, f"{verb}_workflow"), instance_id))
         ledger.write("control", instance_id, detail=verb)
     if kind == "events":
         await _publish(host, instance_id, ledger)
@@ -59,11 +60,8 @@ _VERBS = {"": (), "hold": ("suspend", "resume"), "cancel": ("cancel",), "termina
 
 async def _publish(host: WorkflowHost, instance_id: str, ledger: Ledger) -> None:
     for number in range(EVENTS):
-        event_id = f"{instance_id}:{number}"
         await _persistently(
-            lambda number=number, event_id=event_id: host.publish_event(
-                "news", instance_id, {"number": number}, id=event_id
-            )
+            partial(host.publish_event, "news", instance_id, {"number": number}, id=f"{instance_id}:{number}")
         )
         ledger.write("publish", instance_id, detail=number)
 

@@ -234,7 +234,7 @@ def _endless() -> WorkflowDefinition[Data]:
 async def _stuck(context: Context) -> None:
     with _ledger().body(context):
         gate = gate_of(_ledger().path)
-        while _ledger().life == STUCK and not gate.exists():
+        while _ledger().life == STUCK and not gate.exists():  # noqa: ASYNC110 - the gate is a file, for other processes
             await asyncio.sleep(0.01)
         _count(context)
 

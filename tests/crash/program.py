@@ -21,6 +21,7 @@ from wfe import WorkflowHost
 
 __all__: list[str] = []
 
+_log = logging.getLogger("client")
 _PR_SET_PDEATHSIG = 1
 
 
@@ -41,6 +42,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", default="")
     parser.add_argument("--prefix", default="")
     parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("--durability", choices=["power", "process"], default="power")
     parser.add_argument("--active", type=int, default=10_000)
     parser.add_argument("--gated", type=int, default=0)
     parser.add_argument("--ttl", type=float, default=15)
@@ -51,7 +53,12 @@ async def _run(options: argparse.Namespace) -> None:
     ledger = Ledger(options.ledger, options.life)
     use_ledger(ledger)
     host = WorkflowHost(
-        options.url, lease_ttl=options.ttl, sweep_interval=0.1, name=options.life, max_active=options.active
+        options.url,
+        lease_ttl=options.ttl,
+        sweep_interval=0.1,
+        name=options.life,
+        max_active=options.active,
+        durability=options.durability,
     )
     host.register(*definitions())
     async with host:
@@ -71,7 +78,7 @@ async def _work(host: WorkflowHost, ledger: Ledger, options: argparse.Namespace)
     try:
         await carry_out(host, wanted, ledger, at_once=False, limit=60)
     except Exception:
-        logging.exception("the client failed")
+        _log.exception("the client failed")
         raise
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ _FINISH_SECONDS = 40.0
 
 def seed_of_run() -> str:
     """Give the seed of this run: WFE_CRASH_SEED, or a new one. Failures name it, so that a run can be repeated."""
-    return os.environ.get("WFE_CRASH_SEED") or os.urandom(4).hex()
+    seed = os.environ.get("WFE_CRASH_SEED") or os.urandom(4).hex()
+    sys.stdout.write(f"seed {seed}\n")
+    return seed
 
 
 @dataclass
@@ -38,6 +41,7 @@ class Bench:
     folder: Path
     seed: str
     ttl: float = 15.0
+    durability: str = "power"
     settle: Callable[[], None] = lambda: None
     """Returns once the store has done all that a killed process had asked of it."""
 
@@ -57,7 +61,7 @@ class Bench:
         """Start a process; with a client of its own, unless it shall only help."""
         self.lives += 1
         life = f"life{self.lives}"
-        arguments = ["--ttl", str(self.ttl), "--active", str(max_active)]
+        arguments = ["--ttl", str(self.ttl), "--active", str(max_active), "--durability", self.durability]
         if work:
             self.prefixes.append(life)
             arguments += ["--seed", f"{self.seed}/{life}", "--prefix", life, "--count", str(_COUNT)]
@@ -115,7 +119,8 @@ class Bench:
     def check_log(self, process: Process) -> None:
         """Fail if a process complained of anything that the crash of another one does not explain."""
         log = process.log
-        assert "ERROR" not in log and "Traceback" not in log and "Background work" not in log, f"{self}: {log}"
+        for sign in ("ERROR", "Traceback", "Background work"):
+            assert sign not in log, f"{self}: {log}"
 
     def __str__(self) -> str:
         return f"seed {self.seed} (WFE_CRASH_SEED repeats a run), files in {self.folder}"

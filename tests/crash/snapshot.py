@@ -62,8 +62,11 @@ async def take_snapshot(url: str, ledger: Path) -> Snapshot:
         found = {row.id: await _read(store, row) for row in await _rows(store)}
     finally:
         await store.close()
-    lines = ledger.read_bytes().count(b"\n") if ledger.exists() else 0
-    return Snapshot(found, lines)
+    return Snapshot(found, _lines(ledger))
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 async def _rows(store: Store) -> list[InstanceRow]:

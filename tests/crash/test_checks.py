@@ -100,7 +100,7 @@ _PLANTED: dict[str, tuple[str, Callable[[Record], Record]]] = {
         lambda record: _with(record, "r", lambda old: dataclasses.replace(old, history=old.history[:-1])),
     ),
     "a body begun after its success": ("begun after", lambda record: _begin(record, life="next")),
-    "a body begun twice": ("times without a crash", lambda record: _begin(record)),
+    "a body begun twice": ("times without a crash", _begin),
     "a success without a body": (
         "no body of it ended",
         lambda record: _only(record, lambda entry: entry.what != "end"),

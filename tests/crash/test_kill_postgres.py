@@ -34,15 +34,18 @@ def _wait_until_alone(url: str) -> None:
 
 
 def test_killed_once(tmp_path: Path, crash_rounds: Callable[[int], int], postgres_databases: DatabasePool) -> None:
-    """After kill -9 at a random moment every acknowledged start, event, request and result is there, everything ends as
-    planned, and only bodies without a recorded result are repeated."""
+    """Kill -9 at a random moment loses nothing that was acknowledged and repeats only what was not recorded.
+
+    Every acknowledged start, event, request and result is there, and everything ends as planned.
+    """
     seed = seed_of_run()
-    print("seed", seed)
     repeated = 0
 
     for number in range(crash_rounds(50)):
         url = postgres_databases.take()
         bench = _bench(tmp_path / str(number), f"{seed}/{number}", url)
+        # What a host acknowledges survives its death in either mode.
+        bench.durability = "process" if number % 2 else "power"
         bench.crash_once()
         repeated += bench.check(bench.recover())
         postgres_databases.give_back(url)
@@ -53,10 +56,8 @@ def test_killed_once(tmp_path: Path, crash_rounds: Callable[[int], int], postgre
 def test_killed_again_and_again(
     tmp_path: Path, crash_rounds: Callable[[int], int], postgres_databases: DatabasePool
 ) -> None:
-    """The same holds for a database whose processes die several times in a row, each with new work, before one of them
-    gets to finish."""
+    """The same holds when processes die several times in a row, each with new work, before one gets to finish."""
     seed = seed_of_run()
-    print("seed", seed)
     repeated = 0
 
     for number in range(crash_rounds(10)):

@@ -19,14 +19,17 @@ def _bench(folder: Path, seed: str) -> Bench:
 
 
 def test_killed_once(tmp_path: Path, crash_rounds: Callable[[int], int]) -> None:
-    """After kill -9 at a random moment every acknowledged start, event, request and result is there, everything ends as
-    planned, and only bodies without a recorded result are repeated."""
+    """Kill -9 at a random moment loses nothing that was acknowledged and repeats only what was not recorded.
+
+    Every acknowledged start, event, request and result is there, and everything ends as planned.
+    """
     seed = seed_of_run()
-    print("seed", seed)
     repeated = 0
 
     for number in range(crash_rounds(100)):
         bench = _bench(tmp_path / str(number), f"{seed}/{number}")
+        # What a host acknowledges survives its death in either mode.
+        bench.durability = "process" if number % 2 else "power"
         bench.crash_once()
         repeated += bench.check(bench.recover())
         assert integrity(bench.folder / "wfe.db") == "ok", bench
@@ -35,10 +38,8 @@ def test_killed_once(tmp_path: Path, crash_rounds: Callable[[int], int]) -> None
 
 
 def test_killed_again_and_again(tmp_path: Path, crash_rounds: Callable[[int], int]) -> None:
-    """The same holds for a database whose processes die several times in a row, each with new work, before one of them
-    gets to finish."""
+    """The same holds when processes die several times in a row, each with new work, before one gets to finish."""
     seed = seed_of_run()
-    print("seed", seed)
     repeated = 0
 
     for number in range(crash_rounds(20)):
@@ -52,10 +53,11 @@ def test_killed_again_and_again(tmp_path: Path, crash_rounds: Callable[[int], in
 
 
 def test_one_of_two_killed(tmp_path: Path, crash_rounds: Callable[[int], int]) -> None:
-    """When one of two processes that share a file is killed, the other goes on undisturbed with its own work and with
-    that of the dead one; nothing is lost or done twice."""
+    """When one of two processes that share a file is killed, the other goes on with its own work and the dead one's.
+
+    Nothing is lost or done twice.
+    """
     seed = seed_of_run()
-    print("seed", seed)
     repeated = 0
 
     for number in range(crash_rounds(20)):

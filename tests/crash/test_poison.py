@@ -52,7 +52,7 @@ def _live_on(bench: Bench) -> None:
     for _ in range(_MOST_LIVES):
         with bench.spawn(work=False) as process:
             until(
-                lambda: process.has_ended() or _look(bench).instances["poison"].status is WorkflowStatus.SUSPENDED,  # noqa: B023 - called at once
+                lambda: process.has_ended() or _look(bench).instances["poison"].status is WorkflowStatus.SUSPENDED,
                 "the poison works, or is quarantined",
                 seconds=30,
             )
@@ -62,8 +62,10 @@ def _live_on(bench: Bench) -> None:
 
 
 def test_poison_is_quarantined(tmp_path: Path) -> None:
-    """A body that ends its process (as SIGKILL or the memory killer do) does so five times at most, with growing pauses
-    between; then its instance is suspended with the reason, and hosts live. Resumed where it does no harm, it ends.
+    """A body that ends its process, as SIGKILL or the memory killer do, does so a few times at most.
+
+    The pauses between grow; then its instance is suspended with the reason, and hosts live. Resumed where it does
+    no harm, it ends.
     """
     bench = Bench(f"sqlite:///{tmp_path}/wfe.db", tmp_path, seed_of_run())
     asyncio.run(_plant(bench, innocent=0))
@@ -82,8 +84,10 @@ def test_poison_is_quarantined(tmp_path: Path) -> None:
     reason="every instance held when a host dies counts the activation, also one that never began: known limit",
     strict=False,
 )
-def test_the_innocent_are_not_quarantined(tmp_path: Path) -> None:
+def test_the_innocent_are_not_quarantined(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """Instances that run beside one that kills its hosts are not taken for the culprit: they end as planned."""
+    if not pytestconfig.getoption("--full"):
+        pytest.skip("half a minute; runs with --full")
     bench = Bench(f"sqlite:///{tmp_path}/wfe.db", tmp_path, seed_of_run())
     asyncio.run(_plant(bench, innocent=_INNOCENT))
 

@@ -32,7 +32,7 @@ def test_on_sqlite(tmp_path: Path, crash_rounds: Callable[[int], int]) -> None:
 
 
 def test_on_postgres(tmp_path: Path, crash_rounds: Callable[[int], int], postgres_databases: DatabasePool) -> None:
-    """Three processes that make the tables in one empty database at once all come up, and what one starts is done once."""
+    """Three processes that make the tables of one database at once all come up; what one starts is done once."""
     for number in range(crash_rounds(20)):
         folder = tmp_path / str(number)
         folder.mkdir()

@@ -104,9 +104,11 @@ async def _offer_work(url: str, ttl: float, count: int) -> None:
 def test_stopped_for_twice_the_ttl(
     make_bench: Callable[[str, float], Bench], crash_rounds: Callable[[int], int]
 ) -> None:
-    """While a host is stopped (SIGSTOP) for twice its lease TTL, another takes over and finishes its instances. Awake
-    again, the first one is fenced: what its bodies answer is refused and changes nothing. It begins a new session and
-    works on."""
+    """While a host is stopped (SIGSTOP) for twice its lease TTL, another takes over and finishes its instances.
+
+    Awake again, the first one is fenced: what its bodies answer is refused and changes nothing. It begins a new session
+    and works on.
+    """
     refused = 0
 
     for number in range(crash_rounds(20)):
@@ -124,7 +126,7 @@ def test_stopped_for_twice_the_ttl(
             gate_of(bench.ledger).touch()
             sleeper.go_on()
             helper.finish()
-            until(lambda: "lost its session" in sleeper.log, "the stopped host learns that it lost its session")  # noqa: B023
+            until(lambda: "lost its session" in sleeper.log, "the stopped host learns that it lost its session")
             asyncio.run(_offer_work(bench.url, bench.ttl, 5))
             until(lambda: len(_begun(bench, "last", STUCK)) == 5, "the host works again, in a new session")  # noqa: B023
             refused += sleeper.log.count("was refused (fenced)")
@@ -138,7 +140,7 @@ def test_stopped_for_twice_the_ttl(
 
 
 def test_another_host_continues_within_ttl_and_sweep(make_bench: Callable[[str, float], Bench]) -> None:
-    """When a host dies by kill -9, another one that runs has begun with its instances within lease TTL + sweep interval."""
+    """When a host dies by kill -9, another one begins with its instances within lease TTL + sweep interval."""
     bench = make_bench("dies", 2.0)
     with bench.spawn_stuck(_GATED) as victim, bench.spawn(work=False) as helper:
         victim.wait_ready()
@@ -157,7 +159,7 @@ def test_another_host_continues_within_ttl_and_sweep(make_bench: Callable[[str, 
 
 
 def test_restart_on_sqlite_waits_for_no_ttl(tmp_path: Path) -> None:
-    """On SQLite the death of a process is seen at once: a restart after kill -9 continues long before the TTL is over."""
+    """On SQLite the death of a process is seen at once: a restart after kill -9 waits for no TTL."""
     bench = Bench(f"sqlite:///{tmp_path}/wfe.db", tmp_path, seed_of_run(), ttl=3600)
     with bench.spawn_stuck(_GATED) as victim:
         victim.wait_ready()
@@ -175,7 +177,7 @@ def test_restart_on_sqlite_waits_for_no_ttl(tmp_path: Path) -> None:
 
 
 def test_hosts_share_the_work(make_bench: Callable[[str, float], Bench]) -> None:
-    """Hosts on one store share what there is to do: each runs as much as it has room for, and none what another runs."""
+    """Hosts on one store share what there is to do: each runs what it has room for, none what another runs."""
     bench = make_bench("share", 5.0)
     with bench.spawn(work=False, max_active=20) as one, bench.spawn(work=False, max_active=20) as two:
         one.wait_ready()

@@ -255,7 +255,6 @@ async def test_a_child_survives_a_restart(start_host: StartHost) -> None:
     assert len(await children(second, instance_id)) == 1
 
 
-@pytest.mark.xfail(reason="the host applies a request that it did not make only where it has the code", strict=True)
 async def test_a_cancelled_parent_whose_child_has_not_begun(host: WorkflowHost) -> None:
     """A child that nobody can run yet is cancelled all the same."""
     child = WorkflowBuilder().start_with("missing-type").build("child")

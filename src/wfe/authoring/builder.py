@@ -118,6 +118,12 @@ class WorkflowBuilder(StepModifiers[D], ControlFlow[D]):
             self._whole.timeout = self._limit("default_timeout", duration)
         return self
 
+    def workflow_timeout(self, duration: DurationLike) -> Self:
+        """Set the limit of a whole run; when it has passed, the instance is FAILED with `WorkflowTimeout`."""
+        if self._may_set("workflow_timeout", self._whole.workflow_timeout):
+            self._whole.workflow_timeout = self._limit("workflow_timeout", duration)
+        return self
+
     def build(self, id: str, version: int = 1) -> WorkflowDefinition[D]:  # noqa: A002 - the public name
         """Check everything and give the definition. May be called again, also after adding steps.
 

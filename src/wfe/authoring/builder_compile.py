@@ -34,6 +34,7 @@ class Whole:
     error: ErrorBehavior | None = None
     retry: RetryPolicy | None = None
     timeout: timedelta | None = None
+    workflow_timeout: timedelta | None = None
 
 
 def compile_definition(
@@ -68,6 +69,7 @@ def compile_definition(
         data_type=whole.data_type,
         policies={ids[draft]: policies for draft in drafts if (policies := _policies(draft)) is not None},
         default_policies=Policies(whole.error, whole.retry, whole.timeout),
+        workflow_timeout=whole.workflow_timeout,
         code={(ids[draft], slot): function for draft in drafts for slot, function in draft.code.items()},
         strict_data=whole.strict_data,
         source="builder",

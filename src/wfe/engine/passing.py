@@ -13,7 +13,7 @@ from wfe.engine.transition import Draft
 from wfe.model.definition import StepKind
 from wfe.model.errors import ChildWorkflowFailed, DataError, EventTimeout, StepTimeout
 from wfe.model.message import ChildEnded, EventMatched
-from wfe.model.pointer import Pointer
+from wfe.model.pointer import ErrorRecord, Pointer
 from wfe.model.status import PointerStatus, WorkflowStatus
 from wfe.ports.store import Unsubscribe
 
@@ -27,6 +27,9 @@ def time_passed(draft: Draft) -> None:
     """Let the timers that are due act, in due order, and pointers that were put off go on."""
     if draft.halted:
         return
+    if draft.deadline is not None and draft.deadline <= draft.now:
+        _took_too_long(draft)
+        return
     for number in draft.state.timers.due(draft.now):
         pointer = draft.find(number)
         if pointer is None or not pointer.wake or pointer.wake > draft.now:
@@ -36,6 +39,14 @@ def time_passed(draft: Draft) -> None:
         elif pointer.status is PointerStatus.WAITING_FOR_EVENT:
             _wait_timed_out(draft, pointer)
         flow.settle(draft)
+
+
+def _took_too_long(draft: Draft) -> None:
+    assert draft.definition is not None
+    limit = draft.definition.workflow_timeout
+    message = f"The workflow took longer than its timeout of {limit}."
+    error = ErrorRecord("workflow_timeout", message, time=draft.now, type="wfe.model.errors.WorkflowTimeout")
+    flow.finish(draft, WorkflowStatus.FAILED, error=error)
 
 
 def go_on(draft: Draft) -> None:

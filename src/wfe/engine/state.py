@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from wfe.engine.timers import Timers
 from wfe.model.document import EMPTY_DOCUMENT
 from wfe.model.instance import Head
+from wfe.model.moment import microseconds
 from wfe.model.pointer import Pointer
 from wfe.model.status import PointerStatus
 
 if TYPE_CHECKING:
     from wfe.engine.transition import Transition
-    from wfe.model.definition import DefinitionKey
+    from wfe.model.definition import DefinitionKey, WorkflowDefinition
     from wfe.model.moment import Moment
     from wfe.ports.store import LoadedInstance, ParentLink
 
@@ -122,6 +123,11 @@ class InstanceState:
         if split is None:
             split = self._split[container] = _list_decoder.decode(self.items[container])
         return bytes(split[index])
+
+    def deadline(self, definition: WorkflowDefinition[Any]) -> Moment | None:
+        """When the run has taken longer than its workflow timeout; None: it has none."""
+        limit = definition.workflow_timeout
+        return None if limit is None else self.created_at + microseconds(limit)
 
     def apply(self, transition: Transition) -> None:
         """Take over what a transition changed, now that it is committed."""

@@ -243,6 +243,11 @@ class Draft:
             split = self.split[container] = _list_decoder.decode(own)
         return bytes(split[index])
 
+    @property
+    def deadline(self) -> Moment | None:
+        """When the whole run has taken too long; None: never."""
+        return None if self.definition is None else self.state.deadline(self.definition)
+
     # What changes
 
     def new_pointer(self, step_id: str, scope: int, index: int, slot: int) -> Pointer:
@@ -422,6 +427,8 @@ class Draft:
         below = self.state.timers.earliest(_Either(self.changed, self.gone))
         if below is not None:
             own.append(below)
+        if self.deadline is not None:
+            own.append(self.deadline)
         return min(own, default=None)
 
 

@@ -60,11 +60,11 @@ class RunnerAsker:
             if question.slot == "collection":
                 return _whole(found)
             if question.slot in _EVENT_TEXTS and found is not None:
-                return checked_text(str(found), question.slot.replace("_", " "))
-            return found
+                found = checked_text(str(found), question.slot.replace("_", " "))
         except BaseException as error:  # user code may raise anything, and this is the loop that runs all instances
             note = f"the {question.slot.replace('_', ' ')} of step {question.step.id!r}: "
             raise AskFailed(record_of(error, prefix=note), classes=class_names(error)) from error
+        return found
 
     def check(self, fields: Any, data: bytes) -> None:  # noqa: ANN401 - a Patch
         """Check that fields which no body wrote are JSON and fit the data class. Raises DataError."""

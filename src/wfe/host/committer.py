@@ -121,8 +121,6 @@ class Committer:
 
     def _take(self) -> _Load:
         load, self._load = self._load, _Load()
-        # What was decided before the session was lost, or the host forced to stop, is not written any more.
-        load.transitions = [pair for pair in load.transitions if pair[0].held]
         if load.size() > _MAX_BATCH:
             rest = self._load
             for name in ("transitions", "starts", "publishes", "inbox"):
@@ -146,6 +144,8 @@ class Committer:
 
     async def _write(self, load: _Load) -> None:
         core = self._core
+        # What was decided before the session was lost, or the host was forced to stop, is not written any more.
+        load.transitions = [pair for pair in load.transitions if pair[0].held]
         batch, sent = self._batch(load), core.monotonic()
         try:
             with core.strays.request():

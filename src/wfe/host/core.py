@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -93,6 +93,7 @@ class HostCore:
         """Whether no other session lives, as far as is known: then nobody needs hints."""
         self._max_active = max_active
         self._offset = clock.now() - self._ticks()
+        self._knows_time = False
         self._last_commit = 0
         self._ready: list[Runner] = []
         self._pump_scheduled = False
@@ -100,6 +101,8 @@ class HostCore:
         self.alarms = Alarms(self.loop, self.now, self._due)
         self._wanted: dict[str, Moment] = {}
         self._claiming = False
+        self._with_requests: set[str] = set()
+        """Unheld instances that a message other than an event has reached."""
         self._inbox_wanted: dict[str, None] = {}
         self._inbox_reading = False
         self._looking = False
@@ -121,9 +124,11 @@ class HostCore:
 
     def saw_store_time(self, now: Moment, sent: float) -> None:
         """Learn the store's time from the reply to a request that was sent at `sent` (by the steady clock)."""
-        # It was that time somewhere between sending and now. The last guess is kept as long as it is not outside.
+        # It was that time somewhere between sending and now. The highest guess that is surely not ahead is kept, until
+        # a reply shows that it is: this machine's clock runs fast, or the store's was set.
         earliest, latest = now - self._ticks(), now - int(sent * 1_000_000)
-        self._offset = min(max(self._offset, earliest), latest)
+        if not self._knows_time or not earliest <= self._offset <= latest:
+            self._offset, self._knows_time = earliest, True
         self._last_commit = max(self._last_commit, now)
 
     # Deciding
@@ -184,6 +189,8 @@ class HostCore:
                     # Requests are read from the store: a row told of twice must not be applied twice.
                     self.read_inbox(delivery.instance_id)
             elif delivery.owner is None or delivery.owner == self.session_id:
+                if delivery.row.message is not None:
+                    self._with_requests.add(delivery.instance_id)
                 self.want([delivery.instance_id])
             else:
                 foreign.setdefault(delivery.owner, []).append(delivery.instance_id)
@@ -213,11 +220,20 @@ class HostCore:
                 reply = await self.claim(len(ids), ids=ids)
                 for loaded in reply.instances:
                     wakes.pop(loaded.id, None)
+                await self._apply_without_code(wakes)
                 for each, wake in wakes.items():
                     if wake > reply.now:  # asked a little early by the store's clock
                         self.wake_at(each, wake)
         finally:
             self._claiming = False
+
+    async def _apply_without_code(self, left: Collection[str]) -> None:
+        """A request (a parent's cancel) reached instances that nobody holds and that cannot run here: apply it all the same."""
+        asked = [each for each in left if each in self._with_requests]
+        self._with_requests.clear()
+        if asked:
+            for loaded in (await self.take(len(asked), ids=asked, any_definition=True)).instances:
+                self.activate(loaded)
 
     async def claim(self, limit: int, *, ids: list[str] | None = None) -> ClaimReply:
         """Take instances that are due and let them run."""
@@ -250,6 +266,9 @@ class HostCore:
 
     def _activate(self, loaded: LoadedInstance) -> None:
         state = InstanceState.loaded(loaded)
+        if state.head.status.is_terminal:  # it ended while a request for it was on its way
+            self.background(self._release(loaded.id, loaded.fence))
+            return
         runner = self._hold(self.registry.by_key(loaded.definition), state, loaded.fence)
         inbox = list(loaded.inbox)
         pause = 0 if loaded.activations <= 1 else min(2 ** (loaded.activations - 2), 60)
@@ -277,7 +296,7 @@ class HostCore:
         if state.pending:
             runner.deliver(TimePassed())
         self.bodies.run(runner, run)
-        wake = state.timers.earliest()
+        wake = runner.next_alarm()
         if wake is not None:
             self.wake_at(state.id, wake)
 
@@ -342,7 +361,8 @@ class HostCore:
     def broke(self, runner: Runner, error: Exception) -> None:
         """An instance could not be decided or written.
 
-        If that is due to what a body answered, its step fails. Else try again a few times, then suspend it with the reason.
+        If that is due to what a body answered, its step fails. Else try again a few times, then suspend it with the
+        reason.
         """
         if runner.blame_answers(error):
             _log.warning("What a step of instance %s answered cannot be recorded: %s", runner.id, error)

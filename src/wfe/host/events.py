@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from wfe.model.lifecycle import LifecycleEvent
@@ -89,9 +90,9 @@ class Events:
     ) -> None:
         events = self._publisher.subscribe(workflow_id=workflow_id, since=since)
         ready.set()
-        async for _, event in events:
+        async for cursor, event in events:
             try:
-                answer = tell(event)
+                answer = tell(replace(event, cursor=cursor))
                 if inspect.isawaitable(answer):
                     await answer
             except Exception:  # noqa: BLE001 - a subscriber is user code
@@ -102,8 +103,8 @@ class Events:
         return self._iterate(workflow_id, since)
 
     async def _iterate(self, workflow_id: str | None, since: str | None) -> AsyncIterator[LifecycleEvent]:
-        async for _, event in self._publisher.subscribe(workflow_id=workflow_id, since=since):
-            yield event
+        async for cursor, event in self._publisher.subscribe(workflow_id=workflow_id, since=since):
+            yield replace(event, cursor=cursor)
 
     async def close(self) -> None:
         """End all subscriptions."""

@@ -303,7 +303,7 @@ class Life:
         for sink in self.log_sinks:
             try:
                 sink(workflow_id, step, stream, text)
-            except Exception:
+            except Exception:  # noqa: BLE001 - beside what the body does; it is logged
                 _log.exception("A log listener failed on a line of %s step %s", workflow_id, step)
 
     # Ending

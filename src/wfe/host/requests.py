@@ -87,8 +87,8 @@ async def _applied(core: HostCore, instance_id: str, request_id: str) -> None:
         if instance_id not in core.runners:
             await _take_without_code(core, instance_id)
         if instance_id in core.parked:
-            msg = f"Instance {instance_id!r} cannot apply the request, which stays queued. {corrupt_reason('see the log')}"
-            raise InvalidStateTransition(msg)
+            msg = f"Instance {instance_id!r} cannot apply the request, which stays queued."
+            raise InvalidStateTransition(f"{msg} {corrupt_reason('see the log')}")
         try:
             async with asyncio.timeout(pause):
                 await core.on_consumed.wait()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wfe.host.bodies import BodyRun
     from wfe.host.core import HostCore
     from wfe.host.registry import Registration
+    from wfe.model.moment import Moment
 
 __all__ = ["Runner"]
 
@@ -106,7 +107,7 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - a corrupt row may make the decoder raise anything
             # Consumed, or it would be in the way for ever; but what it said may be what the instance waits for.
             reason = f"inbox_corrupt: message {row.id} of its inbox could not be read and was dropped: {error}"
-            _log.error("Instance %s is suspended: %s", self.id, reason)  # noqa: TRY400 - the trace is the decoder's
+            _log.error("Instance %s is suspended: %s", self.id, reason)
             self.mailbox.append(Control(ControlVerb.SUSPEND, reason))
         self.core.schedule(self)
 
@@ -257,7 +258,7 @@ class Runner:
             self.mailbox.append(TimePassed())
         if unread:
             core.read_inbox(self.id)
-        wake = self.state.timers.earliest()
+        wake = self.next_alarm()
         if wake is not None and wake != self.noted_wake:
             self.noted_wake = wake
             core.wake_at(self.id, wake)
@@ -272,6 +273,15 @@ class Runner:
         self.awaited.clear()
         for number in sorted(waiting):
             self.deliver(BodyStopped(number))
+
+    def next_alarm(self) -> Moment | None:
+        """When time will bring something for the held instance: a timer, or the end of its workflow timeout."""
+        wake = self.state.timers.earliest()
+        if self.registration is not None and self.registration.definition.workflow_timeout is not None:
+            deadline = self.state.deadline(self.registration.definition)
+            if deadline is not None and (wake is None or deadline < wake):
+                return deadline
+        return wake
 
     def _stop(self, numbers: list[int]) -> None:
         for number in numbers:

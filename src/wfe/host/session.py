@@ -98,6 +98,7 @@ class Session:
         self._renewal = renewal()
         self._beat = self._renewed = clock.monotonic()
         self._named_at = 0.0
+        self._is_over = False
 
     async def begin(self, name: str) -> None:
         """Begin the session and its renewal."""
@@ -113,6 +114,7 @@ class Session:
         silent = self._clock.monotonic() - self._renewed
         if silent < self._ttl * _SURE_FOR:
             return True
+        self._is_over = True
         self._lost(f"it was not renewed for {silent:.1f} s")
         return False
 
@@ -134,7 +136,7 @@ class Session:
                 pause = usual
                 now = self._clock.monotonic()
                 stalled = self._watch(now)
-                if stalled is None:
+                if stalled is None or self._is_over:
                     return
                 if now - self._renewed < self._ttl / 3 and stalled < self._stall_limit:
                     continue

@@ -85,7 +85,7 @@ def instance_from(row: InstanceRow, registry: Registry) -> WorkflowInstance[Any]
     damage: list[str] = []
     registration = registry.by_key(row.definition)
     head = _read(lambda: decode_head(row.head), Head(), damage)
-    live = _read(lambda: decode_pointers(row.pointers), {}, damage)
+    live: dict[int, Pointer] = _read(lambda: decode_pointers(row.pointers), {}, damage)
     data = _read(lambda: _data_to_show(row, registry), None, damage)
     pointers = sorted(live.values(), key=lambda pointer: pointer.id)
     reason = row.blocked_reason or (head.reason or None if row.status == WorkflowStatus.SUSPENDED else None)

@@ -8,7 +8,15 @@ from typing import Generic, Self
 
 import msgspec
 
-from wfe.model.errors import Cancelled, ChildWorkflowFailed, EventTimeout, StepFailed, StepTimeout, WfeError
+from wfe.model.errors import (
+    Cancelled,
+    ChildWorkflowFailed,
+    EventTimeout,
+    StepFailed,
+    StepTimeout,
+    WfeError,
+    WorkflowTimeout,
+)
 from wfe.model.generic import D
 from wfe.model.moment import Moment, to_datetime
 from wfe.model.pointer import ErrorRecord
@@ -119,6 +127,9 @@ class WorkflowResult(Generic[D]):
         if self.status in {WorkflowStatus.CANCELLED, WorkflowStatus.TERMINATED}:
             msg = f"Workflow instance {self.id!r} was {self.status}."
             raise Cancelled(msg)
+        if self.error is not None and self.error.code == WorkflowTimeout.code:
+            msg = f"Workflow instance {self.id!r} {self.status}: {self.error.message}"
+            raise WorkflowTimeout(msg)
         if self.error is not None:
             msg = f"Workflow instance {self.id!r} {self.status}: step {self.error.step!r}: {self.error.message}"
             raise _RAISED.get(self.error.code, StepFailed)(msg, error=self.error)

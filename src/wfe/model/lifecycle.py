@@ -45,6 +45,8 @@ class LifecycleEvent:
     duration: timedelta | None = None
     error: str | None = None
     detail: str | None = None
+    cursor: str = ""
+    """Opaque: `subscribe(since=…)` with the cursor of the last event handled goes on after it. Empty in histories."""
 
     @staticmethod
     def from_record(

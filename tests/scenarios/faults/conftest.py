@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import pytest
 
 from wfe import WorkflowHost
 
 StartHost: TypeAlias = Callable[..., Awaitable[WorkflowHost]]
+
+_T = TypeVar("_T")
+
+
+async def eventually(look: Callable[[], Awaitable[_T]], wanted: Callable[[_T], bool], seconds: float = 10) -> _T:
+    """Look until what is seen is what is wanted, and give it; TimeoutError after a while."""
+    async with asyncio.timeout(seconds):
+        while not wanted(seen := await look()):  # noqa: ASYNC110 - what is waited for is in a store
+            await asyncio.sleep(0.01)
+    return seen
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.faults.conftest import StartHost
+from tests.scenarios.faults.conftest import StartHost, eventually
 from wfe import StepExecutionContext, WorkflowBuilder, WorkflowHost, WorkflowInstance, WorkflowStatus
 
 Context = StepExecutionContext[dict[str, Any]]
@@ -56,9 +56,7 @@ async def _two_waiting(start_host: StartHost, database: Path) -> None:
     first = await start_host(_CHAIN)
     for name in ("bad", "good"):
         await first.start_workflow("chain", {"items": [1]}, id=name)
-    async with asyncio.timeout(10):
-        while not all(await asyncio.gather(*(_waits(first, name) for name in ("bad", "good")))):
-            await asyncio.sleep(0.01)
+        await eventually(lambda name=name: _waits(first, name), bool)  # type: ignore[misc]  # the name of this turn
     await first.stop()
     publisher = await start_host()  # it has no code for them, so it leaves the event in their inboxes
     await publisher.publish_event("go", "now", {"fine": True})
@@ -70,10 +68,7 @@ async def _waits(host: WorkflowHost, instance_id: str) -> bool:
 
 
 async def _look_until_blocked(host: WorkflowHost, instance_id: str) -> WorkflowInstance[Any]:
-    async with asyncio.timeout(10):
-        while not (instance := await host.get_workflow(instance_id)).blocked_reason:
-            await asyncio.sleep(0.01)
-    return instance
+    return await eventually(lambda: host.get_workflow(instance_id), lambda instance: bool(instance.blocked_reason))
 
 
 _OF_BAD = "n = (SELECT n FROM instance WHERE id = 'bad')"
@@ -88,8 +83,9 @@ _STATE = {
 @pytest.mark.parametrize("garbage", [b"\xff\xfe\x00garbage", b"", b"\x81"], ids=["garbage", "empty", "cut off"])
 @pytest.mark.parametrize("what", _STATE)
 async def test_corrupt_state(start_host: StartHost, database: Path, what: str, garbage: bytes) -> None:
-    """An instance whose stored state cannot be read shows `state_corrupt` with what is wrong, steadily, and is kept as it
-    is; it can be looked at, lists still work, and the other instances go on.
+    """An instance whose stored state cannot be read shows `state_corrupt` with what is wrong, steadily.
+
+    It is kept as it is and can be looked at, lists still work, and the other instances go on.
     """
     await _two_waiting(start_host, database)
     _damage(database, what, garbage)
@@ -129,9 +125,7 @@ async def test_mended_state_goes_on(start_host: StartHost, database: Path) -> No
 
 
 async def test_corrupt_state_can_be_terminated(start_host: StartHost, database: Path) -> None:
-    """An instance whose state cannot be read does not take its host's verbs down: a request is refused or applied, soon,
-    with a reason.
-    """
+    """A request to an instance whose state cannot be read is refused soon, with the reason."""
     await _two_waiting(start_host, database)
     _damage(database, "pointer", b"\xff\xfe")
     host = await start_host(_CHAIN)
@@ -176,8 +170,9 @@ async def test_corrupt_payload_that_is_used(start_host: StartHost, database: Pat
 
 
 async def test_corrupt_message(start_host: StartHost, database: Path) -> None:
-    """A message in an inbox that cannot be read suspends its instance with the reason, instead of being lost without a
-    word: what it meant may be what the instance waits for.
+    """A message in an inbox that cannot be read suspends its instance with the reason.
+
+    To lose it without a word would not do: what it meant may be what the instance waits for.
     """
     await _two_waiting(start_host, database)
     changed = _change(

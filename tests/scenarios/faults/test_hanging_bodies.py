@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.faults.conftest import StartHost
+from tests.scenarios.faults.conftest import StartHost, eventually
 from wfe import Fixed, RetryPolicy, StepExecutionContext, WorkflowBuilder, WorkflowStatus
 
 Context = StepExecutionContext[dict[str, Any]]
@@ -61,9 +61,7 @@ async def test_coroutine_that_refuses_to_end(start_host: StartHost) -> None:
 
 
 async def test_hanging_threads_do_not_use_up_the_pool(start_host: StartHost) -> None:
-    """Bodies that hang on threads fail at their time limit with `step_timeout`; however many hang, others still get a
-    thread.
-    """
+    """Bodies that hang on threads fail at their limit; however many hang, others still get a thread."""
     gate = threading.Event()
 
     def hang(context: Context) -> None:
@@ -85,8 +83,9 @@ async def test_hanging_threads_do_not_use_up_the_pool(start_host: StartHost) -> 
 
 
 async def test_late_writes_of_a_stale_thread_are_dropped(start_host: StartHost) -> None:
-    """A thread that goes on after its time limit and then changes its data and answers changes nothing: only the attempt
-    that took its place counts.
+    """A thread that goes on after its time limit changes nothing by its data or its answer.
+
+    Only the attempt that took its place counts.
     """
     gate, late = threading.Event(), threading.Event()
 
@@ -110,9 +109,7 @@ async def test_late_writes_of_a_stale_thread_are_dropped(start_host: StartHost) 
     )
     host = await start_host(definition)
     instance_id = await host.start_workflow(definition)
-    async with asyncio.timeout(10):
-        while "fine" not in (await host.get_workflow(instance_id)).data:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: host.get_workflow(instance_id), lambda instance: "fine" in instance.data)
 
     gate.set()
     await asyncio.to_thread(late.wait, 10)
@@ -124,8 +121,9 @@ async def test_late_writes_of_a_stale_thread_are_dropped(start_host: StartHost) 
 
 
 async def test_blocked_loop_is_named_and_survived(start_host: StartHost, caplog: pytest.LogCaptureFixture) -> None:
-    """A coroutine that blocks the event loop is named in a warning while it does; the lease is renewed meanwhile, so that
-    nothing is lost or repeated, and the others go on afterwards.
+    """A coroutine that blocks the event loop is named in a warning while it does.
+
+    The lease is renewed meanwhile, so that nothing is lost or repeated, and the others go on afterwards.
     """
     begins: list[str] = []
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
-from tests.scenarios.faults.conftest import StartHost
+from tests.scenarios.faults.conftest import StartHost, eventually
 from wfe import (
     StepExecutionContext,
     WorkflowBuilder,
@@ -31,15 +30,15 @@ def _serialised() -> WorkflowDefinition[dict[str, Any]]:
 
 
 async def _look_until(host: WorkflowHost, instance_id: str, *, blocked: bool) -> WorkflowInstance[Any]:
-    async with asyncio.timeout(10):
-        while bool((instance := await host.get_workflow(instance_id)).blocked_reason) != blocked:
-            await asyncio.sleep(0.01)
-    return instance
+    return await eventually(
+        lambda: host.get_workflow(instance_id), lambda instance: bool(instance.blocked_reason) == blocked
+    )
 
 
 async def test_unregistered_step(start_host: StartHost) -> None:
-    """A step type that nobody registered blocks the instance, with the name of type and step; it is not failed. It goes on
-    by itself as soon as the type is registered, while other instances are not disturbed.
+    """A step type that nobody registered blocks the instance, with the name of type and step; it is not failed.
+
+    It goes on by itself as soon as the type is registered; other instances are not disturbed.
     """
     other = WorkflowBuilder().start_with(_count).build("other")
     host = await start_host(_serialised(), other)
@@ -59,8 +58,9 @@ async def test_unregistered_step(start_host: StartHost) -> None:
 
 
 async def test_missing_definition(start_host: StartHost) -> None:
-    """An instance whose definition is not registered after a restart is blocked, with its name and version, and goes on
-    when it is registered. A request reaches it all the same.
+    """An instance whose definition is not registered after a restart is blocked, with its name and version.
+
+    It goes on when the definition is registered. A request reaches it all the same.
     """
     definition = WorkflowBuilder().delay(0.05).then(_count).build("later")
     first = await start_host(definition)

@@ -23,8 +23,9 @@ async def _fine(context: Context) -> None:
 
 
 async def test_output_in_a_tight_loop(start_host: StartHost) -> None:
-    """A body that logs in a tight loop does not make its host keep the lines; other instances go on meanwhile, and each
-    line has reached those who listen.
+    """A body that logs in a tight loop does not make its host keep the lines.
+
+    Other instances go on meanwhile, and each line has reached those who listen.
     """
     heard = 0
     others_done = threading.Event()

@@ -31,7 +31,7 @@ class _DeadlyWordsError(Exception):
 
 class _WrongWordsError(Exception):
     def __str__(self) -> str:
-        return 5  # type: ignore[return-value]  # the fault
+        return 5  # type: ignore[return-value]  # noqa: PLE0307 - the fault
 
 
 _ERRORS: dict[str, Callable[[], BaseException]] = {
@@ -78,8 +78,10 @@ def _kinds(history: list[LifecycleEvent]) -> list[LifecycleKind]:
 @pytest.mark.parametrize("error", _ERRORS)
 @pytest.mark.parametrize("kind", _BODIES)
 async def test_any_error_fails_the_step(start_host: StartHost, kind: str, error: str, limit: int | None) -> None:
-    """Whatever a body raises, in a coroutine or on a thread, fails its step with a record of what it was: status
-    FAILED, code `step_failed`, one entry in `errors`, in the history; the host runs other instances on."""
+    """Whatever a body raises, in a coroutine or on a thread, fails its step with a record of what it was.
+
+    Status FAILED, code `step_failed`, one entry in `errors` and in the history; the host runs other instances on.
+    """
     body = _BODIES[kind](_ERRORS[error])
     chain = WorkflowBuilder().start_with(body).id("bad")
     bad = (chain if limit is None else chain.timeout(limit)).build("bad")
@@ -154,7 +156,7 @@ async def test_condition_that_raises(start_host: StartHost, error: str) -> None:
     """A condition that raises, whatever it raises, is a failure of its step and does not touch the host."""
 
     def condition(data: dict[str, Any]) -> bool:
-        raise _ERRORS[error]()
+        raise _ERRORS[error]()  # noqa: RSE102 - it makes one
 
     definition = (
         WorkflowBuilder()

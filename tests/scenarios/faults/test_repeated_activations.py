@@ -25,8 +25,10 @@ def _count_activations(database: Path, instance_id: str, count: int) -> None:
 
 
 async def test_message_during_the_pause_runs_nothing_twice(start_host: StartHost, database: Path) -> None:
-    """A message that is read while a host pauses before an activation lets the instance go on at once; the end of the
-    pause does not begin its bodies a second time."""
+    """A message that is read while a host pauses before an activation lets the instance go on at once.
+
+    The end of the pause does not begin its bodies a second time.
+    """
     begins: asyncio.Queue[str] = asyncio.Queue()
     gate = asyncio.Event()
 
@@ -54,8 +56,10 @@ async def test_message_during_the_pause_runs_nothing_twice(start_host: StartHost
 
 
 async def test_quarantined_instance_begins_nothing(start_host: StartHost, database: Path) -> None:
-    """An instance that has ended five activations without a commit is suspended with its reason, and none of its bodies
-    begins first: that body is what killed its hosts. Resumed, it runs."""
+    """An instance that has ended five activations without a commit is suspended with its reason.
+
+    None of its bodies begins first: that body is what killed its hosts. Resumed, it runs.
+    """
     begins: list[str] = []
     begun, gate = asyncio.Event(), asyncio.Event()
 

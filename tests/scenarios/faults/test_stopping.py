@@ -43,8 +43,9 @@ class _Chain:
 
 
 async def test_stop_lets_bodies_end(start_host: StartHost) -> None:
-    """`stop` waits for running bodies and records what they answered; nothing further begins, and the next host goes on
-    after them without repeating any.
+    """`stop` waits for running bodies and records what they answered; nothing further begins.
+
+    The next host goes on after them without repeating any.
     """
     chain = _Chain()
     host = await start_host(chain.definition)
@@ -65,9 +66,7 @@ async def test_stop_lets_bodies_end(start_host: StartHost) -> None:
 
 
 async def test_stop_cancels_what_does_not_end_in_time(start_host: StartHost) -> None:
-    """Bodies that still run at the end of the time are cancelled, nothing of them is recorded, and the next host begins
-    them again.
-    """
+    """Bodies that still run at the end of the time are cancelled and not recorded; the next host begins them again."""
     chain = _Chain()
     host = await start_host(chain.definition)
     instance_id = await host.start_workflow(chain.definition)
@@ -184,9 +183,7 @@ asyncio.run(main())
 
 
 async def test_keyboard_interrupt(start_host: StartHost, database: Path, tmp_path: Path) -> None:
-    """Ctrl-C in a program ends it soon; the instance is not failed, and the next host begins the interrupted body again
-    at once.
-    """
+    """Ctrl-C ends a program soon; its instance is not failed, and the next host begins the interrupted body again."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _PROGRAM, f"sqlite:///{database}",
         cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -1,6 +1,4 @@
-"""A database file that is full, cannot be written, or is damaged: what was acknowledged stays, and the host goes on by
-itself as soon as it can.
-"""
+"""A database file that is full or cannot be written: what was acknowledged stays, and hosts go on when they can."""
 
 from __future__ import annotations
 
@@ -26,6 +24,7 @@ from wfe import (
     WorkflowHost,
     WorkflowStatus,
 )
+from wfe.providers.sqlite import connection as sqlite_connection
 from wfe.providers.sqlite import store as sqlite_store
 from wfe.providers.sqlite.store import SQLiteStore
 
@@ -43,8 +42,10 @@ _CHAIN = WorkflowBuilder().start_with(_count).then(_count).then(_count).build("c
 
 
 def test_disk_full(tmp_path: Path) -> None:
-    """When the disk is full, starts are refused with ProviderUnavailable, which says so, reads go on, and running
-    instances keep what their bodies answered. Once there is space they end by themselves; nothing acknowledged is lost.
+    """When the disk is full, starts are refused with ProviderUnavailable, which says so, and reads go on.
+
+    Running instances keep what their bodies answered; once there is space they end by themselves. Nothing acknowledged
+    is lost.
     """
     unshare = ["unshare", "--user", "--map-root-user", "--mount"]
     if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], check=False).returncode:
@@ -93,10 +94,8 @@ async def test_read_only_file_at_start(database: Path, start_host: StartHost) ->
     host = await start_host(_CHAIN)
     await host.run(_CHAIN, timeout=5)
     await host.stop()
-    before = database.read_bytes()
-    database.chmod(0o444)
-    for folder in (database.parent, *database.parent.parents[:3]):
-        folder.chmod(0o755)
+    before = _read(database)
+    _let_nobody_write(database)
 
     os.seteuid(_NOBODY)
     try:
@@ -105,12 +104,27 @@ async def test_read_only_file_at_start(database: Path, start_host: StartHost) ->
     finally:
         os.seteuid(0)
 
-    assert database.read_bytes() == before
+    assert _read(database) == before
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _let_nobody_write(database: Path) -> None:
+    database.chmod(0o444)
+    for folder in (database.parent, *database.parent.parents[:3]):
+        folder.chmod(0o755)
 
 
 async def test_file_that_becomes_read_only(start_host: StartHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that can no longer be written: starts are refused, reads go on, running instances wait; they end by
-    themselves when it can be written again.
+    """While a file cannot be written, starts are refused, reads go on, and running instances wait.
+
+    They end by themselves when it can be written again.
     """
     gate = asyncio.Event()
 
@@ -121,10 +135,9 @@ async def test_file_that_becomes_read_only(start_host: StartHost, monkeypatch: p
     definition = WorkflowBuilder().start_with(body).then(_count).build("gated")
     host = await start_host(definition)
     running = await host.start_workflow("gated")
-    connect = sqlite_store.connect
 
     def connect_read_only(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **options)
+        connection = sqlite_connection.connect(*arguments, **options)
         connection.execute("PRAGMA query_only = ON")
         return connection
 
@@ -145,21 +158,21 @@ async def test_file_that_becomes_read_only(start_host: StartHost, monkeypatch: p
 
 async def test_file_that_is_no_database(database: Path) -> None:
     """A file of another kind is refused at start and left as it is."""
-    database.write_bytes(b"no database at all" * 1000)
+    _write(database, b"no database at all" * 1000)
 
     with pytest.raises(ConfigurationError, match="not a SQLite database"):
         await WorkflowHost(f"sqlite:///{database}").start()
 
-    assert database.read_bytes() == b"no database at all" * 1000
+    assert _read(database) == b"no database at all" * 1000
 
 
 async def test_start_that_fails_can_be_repeated(database: Path) -> None:
-    """A host whose start failed can be started again once the cause is gone; the failed start leaves no thread or lock."""
-    database.write_bytes(b"no database at all" * 1000)
+    """A host whose start failed can be started again once the cause is gone."""
+    _write(database, b"no database at all" * 1000)
     host = WorkflowHost(f"sqlite:///{database}")
     with pytest.raises(WfeError):
         await host.start()
-    database.unlink()
+    os.unlink(database)  # noqa: PTH108 - as short as it can be said in a coroutine
 
     async with host:
         result = await host.run(_CHAIN, timeout=5)

@@ -123,7 +123,9 @@ class _Making:
                 self._work(builder, node, looped=looped)
             case If():
                 otherwise = None if node.otherwise is None else self._nested(node.otherwise, looped=looped)
-                builder.if_do(_constant(value=node.truth), self._nested(node.then, looped=looped), otherwise).id(node.id)
+                builder.if_do(_constant(value=node.truth), self._nested(node.then, looped=looped), otherwise).id(
+                    node.id
+                )
             case While():
                 turn = Work(f"{node.id}.t", answer="turn", slow=0.0)
                 body = self._nested((*node.body, turn), looped=looped)

@@ -198,5 +198,3 @@ def _request(host: WorkflowHost, verb: str, instance: str) -> Awaitable[bool]:
             return host.cancel_workflow(instance)
         case _:
             return host.terminate_workflow(instance)
-
-

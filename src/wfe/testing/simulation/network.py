@@ -78,7 +78,9 @@ class Network:
 
         def refuse() -> None:
             if not answer.done():
-                answer.set_exception(ProviderUnavailable(f"The store did not answer to {name}, as planned ({fate.value})."))
+                answer.set_exception(
+                    ProviderUnavailable(f"The store did not answer to {name}, as planned ({fate.value}).")
+                )
 
         def execute() -> None:
             if process.dead and self._random.random() < 0.5:

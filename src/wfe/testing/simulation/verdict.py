@@ -191,7 +191,11 @@ class _Judge:
             numbers = [event.sequence for event in events]
             if numbers != sorted(set(numbers)) or [e.time for e in events] != sorted(e.time for e in events):
                 yield f"E5: the events of {topic} are not in order: {numbers}"
-        late = [event for event in self._tables.future.values() if (event.effective_at or 0) < self._tables.now() - 5_000_000]
+        late = [
+            event
+            for event in self._tables.future.values()
+            if (event.effective_at or 0) < self._tables.now() - 5_000_000
+        ]
         for event in late:
             yield f"M2: event {event.id} is due and was not published"
 

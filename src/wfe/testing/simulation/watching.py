@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Watching", "loaded"]
 
-_TOLERANCE = 5_000
-"""Microseconds by which a timer may be early: what a drifting clock gains between two replies."""
 _RESULTS = {LifecycleKind.STEP_SUCCEEDED, LifecycleKind.STEP_SKIPPED, LifecycleKind.STEP_CANCELLED}
 
 
@@ -54,8 +52,14 @@ class _Before:
 class Watching:
     """Remembers what has been committed, and notes every broken rule."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, tolerance: Moment) -> None:
+        """Begin to watch.
+
+        Args:
+            tolerance: Microseconds by which a timer may be early: what a drifting clock gains until a reply shows it.
+        """
         self._tables = tables
+        self._tolerance = tolerance
         self._before: dict[str, dict[str, _Before]] = {}
         self._fences: dict[str, int] = {}
         self._results: dict[tuple[str, int], LifecycleKind] = {}
@@ -148,7 +152,7 @@ class Watching:
             record = moved.get(number)
             timed_out = record is not None and record.error is not None and record.error.code == "event_timeout"
             fired = record is not None and (pointer.status is PointerStatus.SLEEPING or timed_out)
-            if fired and pointer.wake > now + _TOLERANCE:
+            if fired and pointer.wake > now + self._tolerance:
                 self.broken("M1", f"{name}: pointer {number} was woken {(pointer.wake - now) / 1e6:.6f} s early")
             same = after.get(number)
             if (

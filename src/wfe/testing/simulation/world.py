@@ -38,7 +38,9 @@ class World:
         self.network = Network(loop, self.random("network"), scenario.weather, self.trace)
         self.exchange = Exchange()
         self.ledger = Ledger()
-        self.watching = Watching(self.tables)
+        drifts = any(machine.drift > 0 for machine in scenario.machines)
+        tolerance = 0.005 + (2 * scenario.weather.usual if drifts else 0.0)
+        self.watching = Watching(self.tables, int(tolerance * 1_000_000))
         self.definitions = [build(plan) for plan in scenario.plans]
         self.plans = {plan.id: plan for plan in scenario.plans}
         self.machines: list[SimulatedMachine] = []
