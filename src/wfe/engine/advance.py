@@ -75,6 +75,8 @@ def advance(
             break
         _take(draft, message)
         flow.settle(draft)
+    if draft.is_overdue and not draft.ended:
+        time_passed(draft)
     stopped_if_idle(draft)
     return draft.decided()
 

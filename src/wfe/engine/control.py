@@ -8,7 +8,7 @@ import msgspec
 
 from wfe.engine import flow
 from wfe.engine.failing import HELD, HELD_ENTERING
-from wfe.engine.passing import go_on, time_passed
+from wfe.engine.passing import go_on
 from wfe.engine.transition import Draft
 from wfe.model.message import Control, ControlVerb
 from wfe.model.status import LifecycleKind, PointerStatus, WorkflowStatus
@@ -53,7 +53,7 @@ def _resume(draft: Draft) -> None:
         if pointer.phase in {HELD, HELD_ENTERING}:
             draft.put(_replace(pointer.rearmed(), phase=flow.ENTERING if pointer.phase == HELD_ENTERING else ""))
     go_on(draft)
-    time_passed(draft)
+    draft.is_overdue = True  # after the messages: an event that is here was before a timeout that is not yet recorded
     if draft.next_pointer > 1:  # it had begun
         flow.end_if_done(draft)
 

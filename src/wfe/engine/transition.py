@@ -101,6 +101,7 @@ class Draft:
         "gone",
         "gone_slots",
         "head",
+        "is_overdue",
         "items",
         "limits",
         "messages",
@@ -176,6 +177,8 @@ class Draft:
         self.messages: list[InboxInsert] = []
         self.cancel_children = False
         self.ended = False
+        self.is_overdue = False
+        """Whether timers may be due although no `TimePassed` says so."""
         self.again = False
         self.budget = MAX_DECISIONS
 
@@ -251,7 +254,7 @@ class Draft:
     # What changes
 
     def new_pointer(self, step_id: str, scope: int, index: int, slot: int) -> Pointer:
-        """Make a pointer; it counts once it is put. `slot`: one to take over from a pointer that ended; 0: a new one."""
+        """Make a pointer; it counts once it is put. `slot`: one to take over from a pointer that ended, or 0."""
         if not slot:
             slot = self.next_slot
             self.next_slot += 1

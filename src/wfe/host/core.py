@@ -438,19 +438,17 @@ class HostCore:
     async def _read_inboxes(self) -> None:
         try:
             while self._inbox_wanted:
-                ids = [each for each in self._inbox_wanted if each in self.runners]
+                asking = {each: self.runners[each] for each in self._inbox_wanted if each in self.runners}
                 self._inbox_wanted.clear()
-                if not ids:
+                if not asking:
                     return
-                rows = await self.store.inbox(ids)
-                for row in rows:
-                    runner = self.runners.get(row.instance_id)
-                    if runner is not None:
+                for row in await self.store.inbox(list(asking)):
+                    runner = asking[row.instance_id]
+                    # One that took the instance anew since may have been given rows that are consumed by now.
+                    if runner is self.runners.get(row.instance_id):
                         runner.receive(row)
-                for each in ids:
-                    runner = self.runners.get(each)
-                    if runner is not None:
-                        self.schedule(runner)
+                for runner in asking.values():
+                    self.schedule(runner)
         finally:
             self._inbox_reading = False
 

@@ -120,6 +120,7 @@ class Life:
         self._unsaved = list(self._registry)
         await self.save_definitions()
         await self._begin_session(core)
+        await core.take(0)  # takes nothing; the reply tells the store's time, which this machine's clock may be far from
         self._sweeper = Sweeper(core, self._settings.sweep_interval.total_seconds())
         self._sweeper.start()
         self._housekeeping = core.loop.create_task(self._keep_house(core))

@@ -9,6 +9,7 @@ transition. A runner never has two transitions under way.
 from __future__ import annotations
 
 import logging
+from heapq import nlargest
 from typing import TYPE_CHECKING
 
 from wfe.engine.advance import advance
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["Runner"]
 
 _log = logging.getLogger("wfe.host")
+
+_ROWS_KNOWN = 10_000
+"""So many inbox rows are remembered at most; the latest ones are those that may be told of again."""
 
 
 class Runner:
@@ -60,7 +64,7 @@ class Runner:
         self.inflight: tuple[list[Message], list[int]] = ([], [])
         """What the transition under way was decided on, to decide again if it is refused."""
         self.known_rows: set[int] = set()
-        """Inbox rows seen here and not yet consumed: a row may be told of more than once."""
+        """Inbox rows seen here: a row may be told of twice, also by a read that began before it was consumed."""
         self.transition: Transition | None = None
         self.bodies: dict[int, BodyRun] = {}
         self.noted_wake = 0
@@ -234,8 +238,8 @@ class Runner:
         core = self.core
         self.since = core.monotonic()
         core.broken.pop(self.id, None)
-        if rows:
-            self.known_rows.difference_update(rows)
+        if len(self.known_rows) > _ROWS_KNOWN:
+            self.known_rows = {*self.rows, *nlargest(_ROWS_KNOWN // 10, self.known_rows)}
         if transition.stop:
             self._stop(transition.stop)
         if transition.changes.ended:

@@ -123,8 +123,8 @@ async def test_answer_that_is_none(start_host: StartHost, answer: str) -> None:
 
 
 _STORED = [
-    "object", "set", "generator", "NaN", "infinity", "object inside", "number as key", "surrogate", "nul", "big integer",
-    "cycle", "very deep",
+    "object", "set", "generator", "NaN", "infinity", "object inside", "number as key", "surrogate", "nul",
+    "big integer", "cycle", "very deep",
 ]  # fmt: skip
 
 

@@ -241,6 +241,8 @@ class World:
         assert loaded.timers.earliest() == self.state.timers.earliest()
         if not self.ended:
             assert loaded.items == self.state.items
+            assert self.items.keys() <= self.state.pointers.keys(), "the items of a loop outlive it"
+            assert self.state._split.keys() <= self.items.keys()
         slots = [pointer.slot for pointer in self.state.pointers.values()]
         assert len(slots) == len(set(slots)), "two pointers share a slot"
         assert all(slot < self.state.head.next_slot for slot in slots)

@@ -397,6 +397,19 @@ def test_a_body_runs_its_children_once_per_value_and_then_again() -> None:
     assert world.runs == ["b"]
 
 
+def test_a_body_that_branches_twice_has_the_values_of_the_second_time() -> None:
+    """The values of an earlier branching are not mixed with those of a later one."""
+    world = World(plan(body("a", children=block(body("c")))))
+    world.answer("a", Branch((10, 20)))
+    assert world.state.item(world.pointer("a").id, 1) == b"20"
+    world.answer("c")
+    world.answer("c")
+
+    world.answer("a", Branch((30, 40)))
+
+    assert world.state.item(world.pointer("a").id, 1) == b"40"
+
+
 def test_branch_without_children_fails_the_step_and_drops_its_data() -> None:
     """The answer cannot be carried out: the attempt failed, and what it changed does not count."""
     world = World(plan(body("a")))

@@ -12,7 +12,7 @@ from tests.unit.engine.harness import SECOND, T0, World, block, body, plan
 from wfe.engine.inbox import pack, unpack
 from wfe.model.definition import Code, Literal, Step, StepKind
 from wfe.model.message import ChildEnded, Control, ControlVerb, EventMatched, TimePassed
-from wfe.model.policies import Continue, Retry
+from wfe.model.policies import Continue, Retry, Suspend
 from wfe.model.result import Persist, Sleep, SleepUntil, WaitForEvent
 from wfe.model.status import LifecycleKind, PointerStatus, WorkflowStatus
 from wfe.ports.store import InboxRow, ParentLink, Subscribe
@@ -205,6 +205,24 @@ def test_an_event_for_an_earlier_wait_is_dropped() -> None:
 
     assert transition.notes == []
     assert world.runs == []
+
+
+def test_a_wait_whose_event_could_not_be_stored_waits_for_another_one() -> None:
+    """Resumed, it does not fail with the same event again."""
+    step = Step(
+        id="w",
+        kind=StepKind.WAIT_FOR,
+        values={"event_name": Literal("paid"), "event_key": Literal("7")},
+        options={"output": "_wfe_reserved"},
+    )
+    world = World(plan(step, error={"w": Suspend()}))
+    world.event({"amount": 5})
+    assert world.stands(WorkflowStatus.SUSPENDED)
+
+    world.control(ControlVerb.RESUME)
+
+    assert len(world.subscriptions) == 1
+    assert len(world.errors) == 1
 
 
 def test_an_event_beside_its_timeout_wins_when_it_is_here() -> None:

@@ -19,8 +19,10 @@ from wfe.testing.simulation.world import World
 
 __all__ = ["Outcome", "simulate", "simulate_seed"]
 
-_AT_REST_WITHIN = 400.0
-"""Virtual seconds after the end of all faults, in which every instance has to end."""
+_STUCK_AFTER = 100.0
+"""Virtual seconds without any transition after which those instances that have not ended are stuck.
+
+That is longer than any pause of a definition, a lease and the searches of a host take together."""
 _BAD_WORDS = ("could not go on", "committer failed", "sweep failed", "cannot be read", "unreadable inbox")
 
 
@@ -83,10 +85,19 @@ async def _run(world: World) -> None:
     faults.begin()
     await asyncio.sleep(world.scenario.length)
     await faults.heal()
-    deadline = world.loop.time() + _AT_REST_WITHIN
-    while (clients.busy or world.unfinished() or world.tables.future) and world.loop.time() < deadline:
-        await asyncio.sleep(1.0)
+    await _come_to_rest(world, clients)
     clients.end()
+
+
+async def _come_to_rest(world: World, clients: Clients) -> None:
+    """Wait until everything has ended, or nothing has moved for long."""
+    moved_at, seen = world.loop.time(), -1
+    while clients.busy or world.unfinished() or world.tables.future:
+        await asyncio.sleep(1.0)
+        if world.tables.last_log != seen:
+            moved_at, seen = world.loop.time(), world.tables.last_log
+        if world.loop.time() - moved_at > _STUCK_AFTER:
+            return
 
 
 class _Listener(logging.Handler):
