@@ -79,7 +79,7 @@ def show_run(url: str, id_or_name: str, *, as_json: bool) -> Exit:
             ("ended", "" if instance.ended_at is None else _local(instance.ended_at)),
             ("took", "" if instance.duration is None else format_duration(instance.duration)),
             ("goes on", "" if instance.next_wake is None else _local(instance.next_wake)),
-            ("error", "" if instance.error is None else f"{instance.error.step}: {first_line(instance.error.message)}"),
+            ("error", _why(instance)),
         ]
         _table([(f"{what}:", value) for what, value in facts if value])
         for step in instance.steps:
@@ -172,6 +172,13 @@ def _status(instance: WorkflowInstance[Any]) -> str:
     if instance.status is WorkflowStatus.RUNNABLE and instance.blocked_reason:
         return f"blocked: {instance.blocked_reason}"
     return str(instance.status)
+
+
+def _why(instance: WorkflowInstance[Any]) -> str:
+    if instance.error is None:
+        return ""
+    where = f"{instance.error.step}: " if instance.error.step else ""
+    return where + first_line(instance.error.message)
 
 
 def _event_row(event: LifecycleEvent) -> tuple[str, str, str, str, str]:

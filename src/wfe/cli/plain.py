@@ -12,6 +12,7 @@ from wfe.model.status import LifecycleKind
 
 if TYPE_CHECKING:
     from wfe.cli.views import Outcome, RunInfo
+    from wfe.model.instance import StepError
     from wfe.model.lifecycle import LifecycleEvent
 
 __all__ = ["PlainView", "ending"]
@@ -28,7 +29,7 @@ _SAYS = {
     LifecycleKind.STEP_COMPENSATED: "undone",
     LifecycleKind.STEP_BLOCKED: "blocked",
 }
-_SHOWN_ERROR_LINES = 11
+_SHOWN_LINES = 10
 
 
 class PlainView:
@@ -76,21 +77,23 @@ class PlainView:
 
 def ending(outcome: Outcome, *, with_lines: bool = True) -> list[str]:
     """Give the last lines of a run: how it ended, and the last lines of the step that failed."""
-    if outcome.status is None:
-        return [outcome.message] if outcome.message else []
-    time = f" in {format_duration(_rounded(outcome.duration))}" if outcome.duration is not None else ""
-    text = f"{outcome.status.capitalize()}{time}."
-    if outcome.error is None:
-        return [text, *([outcome.message] if outcome.message else [])]
-    message = outcome.error.message.splitlines() or [""]
-    shown = (
-        message[:1] + message[1:][-(_SHOWN_ERROR_LINES - 1) :] if with_lines else [first_line(outcome.error.message)]
-    )
-    return [
-        f"{text} Step {outcome.error.step}: {shown[0]}",
-        *shown[1:],
-        *([outcome.message] if outcome.message else []),
-    ]
+    lines: list[str] = []
+    if outcome.status is not None:
+        time = f" in {format_duration(_rounded(outcome.duration))}" if outcome.duration is not None else ""
+        lines.append(f"{outcome.status.capitalize()}{time}.")
+    if outcome.error is not None:
+        reason, *further = _reason(outcome.error, with_lines=with_lines)
+        lines[-1:] = [" ".join([*lines[-1:], reason]), *further]
+    return [*lines, outcome.message] if outcome.message else lines
+
+
+def _reason(error: StepError, *, with_lines: bool) -> list[str]:
+    # An error of the workflow itself, such as its timeout, has no step.
+    where = f"Step {error.step}: " if error.step else ""
+    if not with_lines:
+        return [where + first_line(error.message)]
+    first, *further = error.message.splitlines() or [""]
+    return [where + first, *further[-_SHOWN_LINES:]]
 
 
 def _rounded(duration: timedelta) -> timedelta:

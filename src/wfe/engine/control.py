@@ -11,6 +11,7 @@ from wfe.engine.failing import HELD, HELD_ENTERING
 from wfe.engine.passing import go_on
 from wfe.engine.transition import Draft
 from wfe.model.message import Control, ControlVerb
+from wfe.model.pointer import Pointer
 from wfe.model.status import LifecycleKind, PointerStatus, WorkflowStatus
 from wfe.ports.store import Unsubscribe
 
@@ -68,12 +69,18 @@ def _cancel(draft: Draft, reason: str) -> None:
     for pointer in draft.live():
         if pointer.status is PointerStatus.WAITING_FOR_EVENT and not pointer.child:
             draft.unsubscribe.append(Unsubscribe(pointer.id, pointer.waits))
-        # Without its code nothing of the instance runs here, so that there is nothing to wait for.
-        if draft.definition is not None and pointer.runs_body and pointer.id in draft.state.running:
+        if pointer.runs_body and _has_begun(draft, pointer):
             draft.stop.append(pointer.id)
         elif pointer.open == 0 and pointer.status is not PointerStatus.FAILED:
             flow.announce_cancelled(draft, pointer)
             draft.remove(pointer)
+
+
+def _has_begun(draft: Draft, pointer: Pointer) -> bool:
+    """Whether a body of it may run, so that its end has to be waited for."""
+    # Without its code nothing of the instance runs here. What this very decision made ready does not run yet, even if
+    # an earlier attempt of it has.
+    return draft.definition is not None and pointer.id in draft.state.running and pointer.id not in draft.run
 
 
 def stopped_if_idle(draft: Draft) -> None:

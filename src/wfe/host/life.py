@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
 import os
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from wfe.ports.store import DefinitionRow
 
 if TYPE_CHECKING:
     from wfe.host.events import Events
+    from wfe.host.processes import Processes
     from wfe.host.registry import Registration, Registry
     from wfe.host.settings import Settings
     from wfe.ports.clock import Clock, Entropy
@@ -69,7 +69,7 @@ class Life:
         self._session: Session | None = None
         self._sweeper: Sweeper | None = None
         self._threads: ThreadPool | None = None
-        self._processes: concurrent.futures.ProcessPoolExecutor | None = None
+        self._processes: Processes | None = None
         self._housekeeping: asyncio.Task[None] | None = None
         self._unsaved: list[Registration] = []
         self._is_alone = True
@@ -120,7 +120,8 @@ class Life:
         self._unsaved = list(self._registry)
         await self.save_definitions()
         await self._begin_session(core)
-        await core.take(0)  # takes nothing; the reply tells the store's time, which this machine's clock may be far from
+        # Takes nothing; the reply tells the store's time, which this machine's clock may be far from.
+        await core.take(0)
         self._sweeper = Sweeper(core, self._settings.sweep_interval.total_seconds())
         self._sweeper.start()
         self._housekeeping = core.loop.create_task(self._keep_house(core))
@@ -290,13 +291,11 @@ class Life:
 
     # What bodies need
 
-    def _process_pool(self) -> concurrent.futures.ProcessPoolExecutor:
+    def _process_pool(self) -> Processes:
         if self._processes is None:
-            import multiprocessing
+            from wfe.host.processes import Processes
 
-            self._processes = concurrent.futures.ProcessPoolExecutor(
-                self._settings.max_processes, mp_context=multiprocessing.get_context("spawn")
-            )
+            self._processes = Processes(self._settings.max_processes)
         return self._processes
 
     def _body_log(self, workflow_id: str, step: str, stream: str, text: str) -> None:
@@ -342,7 +341,7 @@ class Life:
         if self._threads is not None:
             self._threads.close()
         if self._processes is not None:
-            self._processes.shutdown(wait=False, cancel_futures=True)
+            self._processes.close()
             self._processes = None
         await self._store.close()
 

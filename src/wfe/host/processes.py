@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +16,69 @@ if TYPE_CHECKING:
 
     from wfe.host.registry import Body
 
-__all__ = ["call_in_process"]
+__all__ = ["Processes", "call_in_process"]
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Processes:
+    """At most so many processes, each with one body at a time: what a body does to its process harms no other body."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._room = asyncio.Semaphore(limit or os.cpu_count() or 1)
+        self._idle: list[ProcessPoolExecutor] = []
+        self._all: set[ProcessPoolExecutor] = set()
+
+    async def call(self, function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - what it gives
+        """Call a function in a process that nobody else uses meanwhile.
+
+        One whose body died or was cut off is ended, and another takes its place.
+        """
+        async with self._room:
+            process = self._idle.pop() if self._idle else self._start()
+            try:
+                answer = await asyncio.get_running_loop().run_in_executor(process, function, *arguments)
+            except BaseException:
+                # Also after a plain exception: whether the process is still good, only a new one says for certain.
+                self._end(process)
+                raise
+            self._idle.append(process)
+            return answer
+
+    def _start(self) -> ProcessPoolExecutor:
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
+        spawn = multiprocessing.get_context("spawn")
+        process = ProcessPoolExecutor(1, mp_context=spawn, initializer=_end_with_parent)
+        self._all.add(process)
+        return process
+
+    def _end(self, process: ProcessPoolExecutor) -> None:
+        self._all.discard(process)
+        # There is no public way to end one that hangs before Python 3.14.
+        workers = list((process._processes or {}).values())  # noqa: SLF001 - as said
+        process.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:
+            worker.kill()
+
+    def close(self) -> None:
+        """End all processes, whatever they do."""
+        for process in list(self._all):
+            self._end(process)
+        self._idle.clear()
+
+
+def _end_with_parent() -> None:
+    """Let the kernel end this process when its host dies, whichever way."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 async def call_in_process(
-    pool: ProcessPoolExecutor,
+    pool: Processes,
     target: Any,  # noqa: ANN401 - a function or an object with `run`
     body: Body,
     context: StepExecutionContext[Any],
@@ -40,8 +101,7 @@ async def call_in_process(
         context.persistence_data,
         context.event_data,
     )
-    loop = asyncio.get_running_loop()
-    answer, data, values = await loop.run_in_executor(pool, _call, function, packed, dict(arguments))
+    answer, data, values = await pool.call(_call, function, packed, dict(arguments))
     context.data = data
     context.values.clear()
     context.values.update(values)

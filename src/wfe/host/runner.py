@@ -98,6 +98,9 @@ class Runner:
                 # A message that came in the pause before this may have set some going already.
                 self.core.bodies.run(self, sorted(state.running.difference(self.bodies, self.awaited)))
             self.deliver(TimePassed())
+        elif not self.mailbox and not self.rows:
+            self.core.give_back(self)  # without its code, and without a request to apply
+            return
         self.core.schedule(self)
 
     def receive(self, row: InboxRow) -> None:

@@ -112,10 +112,12 @@ class Session:
         After the whole process stood still, whatever was ready runs before the renewal has its turn.
         """
         silent = self._clock.monotonic() - self._renewed
-        if silent < self._ttl * _SURE_FOR:
+        if silent < self._ttl * _SURE_FOR and not self._is_over:
             return True
-        self._is_over = True
-        self._lost(f"it was not renewed for {silent:.1f} s")
+        if not self._is_over:
+            self._is_over = True
+            # Soon, not now: who asks is in the middle of handing out what the session holds.
+            self._loop.call_soon(self._lost, f"it was not renewed for {silent:.1f} s")
         return False
 
     async def end(self) -> None:

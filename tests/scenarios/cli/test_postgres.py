@@ -6,6 +6,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.scenarios.cli.command import RunningCommand, wfe
 
 
@@ -29,6 +31,7 @@ def test_an_interrupted_run_is_resumed_from_postgres(
     assert sorted(lines) == ["a first", "a last", "a quick", "a slow", "a slow"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_taken_over_when_its_lease_ends(
     folder: Path, begin: Callable[..., RunningCommand], postgres_url: str
 ) -> None:

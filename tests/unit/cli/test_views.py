@@ -55,6 +55,27 @@ def test_plain_end_shows_the_last_lines_of_the_failed_step() -> None:
     assert lines == ["Failed in 2s. Step tests: The command exited with code 1. Its last lines were:", "  a", "  b"]
 
 
+def test_an_error_of_the_workflow_itself_names_no_step() -> None:
+    """A workflow that took too long failed as a whole."""
+    lines: list[str] = []
+    error = StepError("workflow_timeout", "It took too long.", "", "0", 1, BEGIN, "E", "")
+
+    PlainView(Board(pipeline()), lines.append).end(
+        Outcome(Exit.FAILED, WorkflowStatus.FAILED, timedelta(seconds=2), error=error)
+    )
+
+    assert lines == ["Failed in 2s. It took too long."]
+
+
+def test_a_run_that_goes_on_later_ends_with_how_to_resume_it() -> None:
+    """There is no status to tell, only what to do next."""
+    lines: list[str] = []
+
+    PlainView(Board(pipeline()), lines.append).end(Outcome(Exit.INTERRUPTED, None, message="Resume it with: x"))
+
+    assert lines == ["Resume it with: x"]
+
+
 def test_json_gives_one_object_per_line_and_a_result_last() -> None:
     """Every line parses by itself, `type` tells them apart, and the result holds status, exit code, data and error."""
     lines: list[str] = []

@@ -260,7 +260,7 @@ def _body(work: Work) -> Callable[[Context], object]:
     return body
 
 
-def _answer(work: Work, context: Context) -> ExecutionResult | Data | None:  # noqa: PLR0911 - one line for each answer
+def _answer(work: Work, context: Context) -> ExecutionResult | Data | None:
     done = context.persistence_data or 0
     match work.answer:
         case "turn":

@@ -41,6 +41,7 @@ class Faults:
                     machine.begin()
             await asyncio.sleep(0.1)
         world.is_healed = True
+        world.healed_at = world.loop.time()
         world.trace.note("world", "healed")
 
     async def _strike(self, fault: FaultOp) -> None:
@@ -92,6 +93,6 @@ class Faults:
         definition = self._world.definitions[-1]  # no child of another one
         life.host.deregister(definition.id, definition.version)
         await asyncio.sleep(length)
-        if life.is_up:
+        if not life.has_ended:
             context = self._world.loop.context_of(life.process)
             context.run(life.host.register, definition)

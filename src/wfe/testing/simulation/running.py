@@ -12,6 +12,8 @@ from random import Random
 from wfe.testing.simulation.clients import Clients
 from wfe.testing.simulation.faults import Faults
 from wfe.testing.simulation.loop import SimulatedLoop, SimulationStuck
+from wfe.testing.simulation.machines import LEASE_TTL, SWEEP_INTERVAL
+from wfe.testing.simulation.redeciding import decided_twice
 from wfe.testing.simulation.scenario import Scenario, draw_scenario
 from wfe.testing.simulation.trace import Trace
 from wfe.testing.simulation.verdict import verdict
@@ -19,6 +21,9 @@ from wfe.testing.simulation.world import World
 
 __all__ = ["Outcome", "simulate", "simulate_seed"]
 
+_DECIDE_TWICE_EVERY = 4
+_TAKEN_WITHIN = LEASE_TTL + 3 * SWEEP_INTERVAL
+"""Virtual seconds after the end of all faults, within which a host that has room takes what is due."""
 _STUCK_AFTER = 100.0
 """Virtual seconds without any transition after which those instances that have not ended are stuck.
 
@@ -58,7 +63,8 @@ def simulate(scenario: Scenario) -> Outcome:
     with _listening(violations):
         world = World(loop, scenario)
         try:
-            loop.run_until_complete(_run(world))
+            with decided_twice(world.watching, every=_DECIDE_TWICE_EVERY):
+                loop.run_until_complete(_run(world))
         except SimulationStuck as error:
             violations.append(f"W1: {error}")
         violations += world.watching.violations
@@ -92,12 +98,29 @@ async def _run(world: World) -> None:
 async def _come_to_rest(world: World, clients: Clients) -> None:
     """Wait until everything has ended, or nothing has moved for long."""
     moved_at, seen = world.loop.time(), -1
+    due_since: dict[str, float] = {}
     while clients.busy or world.unfinished() or world.tables.future:
         await asyncio.sleep(1.0)
+        _check_due(world, due_since)
         if world.tables.last_log != seen:
             moved_at, seen = world.loop.time(), world.tables.last_log
         if world.loop.time() - moved_at > _STUCK_AFTER:
             return
+
+
+def _check_due(world: World, since: dict[str, float]) -> None:
+    """W1, Q2: what is due is taken in time, by hints or without, if any host has room."""
+    tables, now = world.tables, world.loop.time()
+    has_room = any(machine.life.core is not None and machine.life.core.room for machine in world.machines)
+    due = {each.id for each in tables.live.values() if each.is_due(tables.now()) and tables.holder(each) is None}
+    for instance_id in [*since]:
+        if instance_id not in due or not has_room:
+            del since[instance_id]
+    for instance_id in due if has_room else ():
+        if now - since.setdefault(instance_id, now) > _TAKEN_WITHIN:
+            world.watching.broken(
+                "Q2", f"{instance_id} has been due since {since[instance_id]:.1f}, and nobody takes it"
+            )
 
 
 class _Listener(logging.Handler):

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 __all__ = [
     "Block",
-    "Choice",
     "Child",
+    "Choice",
     "Each",
     "End",
     "Fork",

@@ -11,6 +11,7 @@ from wfe.model.document import encode_value
 from wfe.model.errors import StartConflict
 from wfe.model.instance import WorkflowResult
 from wfe.model.lifecycle import LogRecord, decode_records
+from wfe.model.moment import MICROSECONDS_PER_SECOND
 from wfe.model.status import LifecycleKind, WorkflowStatus
 from wfe.testing.simulation.reference import Reference, follow
 from wfe.testing.simulation.scenario import StartOp
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["verdict"]
 
+_TOLD_WITHIN = 5.0
 _ENDS = {
     LifecycleKind.WORKFLOW_COMPLETED: WorkflowStatus.COMPLETE,
     LifecycleKind.WORKFLOW_FAILED: WorkflowStatus.FAILED,
@@ -237,10 +239,22 @@ class _Judge:
                 if operation.ended < entry.at < until:
                     yield f"{rule}: {entry.step} of {entry.instance} began at {entry.at:.3f}, after {operation}"
 
+    def _not_told(self, operation: Operation) -> Iterator[str]:
+        """W1: who waits is told soon after the end, once all faults are over."""
+        instance = self._tables.instances.get(operation.instance)
+        if instance is None or instance.ended_at is None:
+            return
+        over = (instance.ended_at - self._world.began) / MICROSECONDS_PER_SECOND
+        since = max(over, operation.invoked, self._world.healed_at)
+        until = self._world.loop.time() if operation.ended is None else operation.ended
+        if until - since > _TOLD_WITHIN:
+            yield f"W1: {instance.id} had ended at {over:.3f}, and who waited was not told: {operation}"
+
     def answers(self) -> Iterator[str]:
         """What a client was told by `wait` is what is stored."""
         for operation in self._done("wait"):
             if operation.outcome != "ok":
+                yield from self._not_told(operation)
                 continue
             result = operation.answer
             assert isinstance(result, WorkflowResult)

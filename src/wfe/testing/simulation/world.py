@@ -35,6 +35,8 @@ class World:
         self.scenario = scenario
         self.trace = Trace(loop)
         self.memory = MemoryProvider(clock=SkewedClock(loop))
+        self.began = self.tables.now()
+        """Store time at the beginning."""
         self.network = Network(loop, self.random("network"), scenario.weather, self.trace)
         self.exchange = Exchange()
         self.ledger = Ledger()
@@ -45,6 +47,7 @@ class World:
         self.plans = {plan.id: plan for plan in scenario.plans}
         self.machines: list[SimulatedMachine] = []
         self.is_healed = False
+        self.healed_at = 0.0
         self._last_renewed: dict[str, float] = {}
 
     def random(self, name: str) -> Random:
