@@ -12,76 +12,170 @@ if TYPE_CHECKING:
     from wfe.authoring.builder import WorkflowBuilder as WorkflowBuilder
     from wfe.authoring.yaml import (
         CompiledWorkflow as CompiledWorkflow,
+    )
+    from wfe.authoring.yaml import (
         load_workflow as load_workflow,
+    )
+    from wfe.authoring.yaml import (
         load_workflows as load_workflows,
     )
     from wfe.host.blocking import run_workflow_sync as run_workflow_sync
     from wfe.host.builder import WorkflowHostBuilder as WorkflowHostBuilder
     from wfe.host.data_codec import transient as transient
-    from wfe.host.events import LoggingSubscriber as LoggingSubscriber, Subscription as Subscription
+    from wfe.host.events import LoggingSubscriber as LoggingSubscriber
+    from wfe.host.events import Subscription as Subscription
     from wfe.host.views import Page as Page
     from wfe.host.workflow_host import WorkflowHost as WorkflowHost
     from wfe.model.conditions import (
         Condition as Condition,
+    )
+    from wfe.model.conditions import (
         all_of as all_of,
+    )
+    from wfe.model.conditions import (
         any_of as any_of,
+    )
+    from wfe.model.conditions import (
         none_of as none_of,
+    )
+    from wfe.model.conditions import (
         one_of as one_of,
+    )
+    from wfe.model.conditions import (
         ref as ref,
     )
-    from wfe.model.context import StepBody as StepBody, StepExecutionContext as StepExecutionContext, step as step
+    from wfe.model.context import StepBody as StepBody
+    from wfe.model.context import StepExecutionContext as StepExecutionContext
+    from wfe.model.context import step as step
     from wfe.model.definition import WorkflowDefinition as WorkflowDefinition
     from wfe.model.document import Limits as Limits
     from wfe.model.errors import (
         Cancelled as Cancelled,
+    )
+    from wfe.model.errors import (
         ChildWorkflowFailed as ChildWorkflowFailed,
+    )
+    from wfe.model.errors import (
         ConfigurationError as ConfigurationError,
+    )
+    from wfe.model.errors import (
         ContextValueNotFound as ContextValueNotFound,
+    )
+    from wfe.model.errors import (
         DataError as DataError,
+    )
+    from wfe.model.errors import (
         DefinitionError as DefinitionError,
+    )
+    from wfe.model.errors import (
         DefinitionNotFound as DefinitionNotFound,
+    )
+    from wfe.model.errors import (
         EventTimeout as EventTimeout,
+    )
+    from wfe.model.errors import (
         InvalidStateTransition as InvalidStateTransition,
+    )
+    from wfe.model.errors import (
         LeaseLost as LeaseLost,
+    )
+    from wfe.model.errors import (
         ProviderUnavailable as ProviderUnavailable,
+    )
+    from wfe.model.errors import (
         RevisionConflict as RevisionConflict,
+    )
+    from wfe.model.errors import (
         ShuttingDown as ShuttingDown,
+    )
+    from wfe.model.errors import (
         StaleToken as StaleToken,
+    )
+    from wfe.model.errors import (
         StartConflict as StartConflict,
+    )
+    from wfe.model.errors import (
         StepFailed as StepFailed,
+    )
+    from wfe.model.errors import (
         StepTimeout as StepTimeout,
+    )
+    from wfe.model.errors import (
         UnknownOption as UnknownOption,
+    )
+    from wfe.model.errors import (
         WaitTimeout as WaitTimeout,
+    )
+    from wfe.model.errors import (
         WfeError as WfeError,
+    )
+    from wfe.model.errors import (
         WorkflowNotFound as WorkflowNotFound,
+    )
+    from wfe.model.errors import (
         WorkflowTimeout as WorkflowTimeout,
+    )
+    from wfe.model.errors import (
         YamlError as YamlError,
     )
     from wfe.model.instance import (
         StepError as StepError,
+    )
+    from wfe.model.instance import (
         StepState as StepState,
+    )
+    from wfe.model.instance import (
         WorkflowInstance as WorkflowInstance,
+    )
+    from wfe.model.instance import (
         WorkflowResult as WorkflowResult,
     )
     from wfe.model.lifecycle import LifecycleEvent as LifecycleEvent
     from wfe.model.policies import (
         Compensate as Compensate,
+    )
+    from wfe.model.policies import (
         CompensateThenRetry as CompensateThenRetry,
+    )
+    from wfe.model.policies import (
         CompensateThenSuspend as CompensateThenSuspend,
+    )
+    from wfe.model.policies import (
         Continue as Continue,
+    )
+    from wfe.model.policies import (
         Exponential as Exponential,
+    )
+    from wfe.model.policies import (
         Fail as Fail,
+    )
+    from wfe.model.policies import (
         Fixed as Fixed,
+    )
+    from wfe.model.policies import (
         Linear as Linear,
+    )
+    from wfe.model.policies import (
         Retry as Retry,
+    )
+    from wfe.model.policies import (
         RetryPolicy as RetryPolicy,
+    )
+    from wfe.model.policies import (
         Suspend as Suspend,
+    )
+    from wfe.model.policies import (
         Terminate as Terminate,
     )
-    from wfe.model.result import AnyResult as AnyResult, ExecutionResult as ExecutionResult
+    from wfe.model.result import AnyResult as AnyResult
+    from wfe.model.result import ExecutionResult as ExecutionResult
     from wfe.model.status import (
         LifecycleKind as LifecycleKind,
+    )
+    from wfe.model.status import (
         PointerStatus as PointerStatus,
+    )
+    from wfe.model.status import (
         WorkflowStatus as WorkflowStatus,
     )
     from wfe.providers.memory import MemoryProvider as MemoryProvider
@@ -244,7 +338,7 @@ def __getattr__(name: str) -> object:
     if place is None:
         msg = f"module 'wfe' has no attribute {name!r}"
         raise AttributeError(msg)
-    from importlib import import_module  # noqa: PLC0415 - the purpose of this function
+    from importlib import import_module
 
     found: object = getattr(import_module(place), name)
     globals()[name] = found

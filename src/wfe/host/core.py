@@ -228,7 +228,7 @@ class HostCore:
             self._claiming = False
 
     async def _apply_without_code(self, left: Collection[str]) -> None:
-        """A request (a parent's cancel) reached instances that nobody holds and that cannot run here: apply it all the same."""
+        """Apply requests (a parent's cancel) that reached instances which nobody holds and which cannot run here."""
         asked = [each for each in left if each in self._with_requests]
         self._with_requests.clear()
         if asked:

@@ -1,8 +1,8 @@
 """Instances that this host's session holds without the host knowing: the reply that would have told was lost.
 
-Nobody else may take them while the session lives, so the host has to find them itself. It asks the store what its session
-holds; what no runner knows was taken by a request whose reply never came – or by one whose reply is still on its way,
-so only what was seen before every request that is still under way counts.
+Nobody else may take them while the session lives, so the host has to find them itself. It asks the store what its
+session holds; what no runner knows was taken by a request whose reply never came, or by one whose reply is still on its
+way. So only what was seen before every request that is still under way counts.
 """
 
 from __future__ import annotations

@@ -394,6 +394,7 @@ class WorkflowHost:
         Raises:
             WaitTimeout: It has not ended in time. It goes on.
             WorkflowNotFound: There is no such instance.
+            ShuttingDown: This host was stopped meanwhile.
         """
         row = await wait_for_end(
             self._running(), id, None if timeout is None else to_timedelta(timeout), frozenset(until or ())

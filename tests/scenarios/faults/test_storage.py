@@ -9,6 +9,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,22 +92,28 @@ async def _on_writer(host: WorkflowHost, statement: str) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody who may not write")
-async def test_read_only_file_at_start(database: Path, start_host: StartHost) -> None:
+async def test_read_only_file_at_start() -> None:
     """A file that this user may not write is refused at start, with a message that says what to do; it is unchanged."""
-    host = await start_host(_CHAIN)
-    await host.run(_CHAIN, timeout=5)
-    await host.stop()
-    before = _read(database)
-    _let_nobody_write(database)
+    with tempfile.TemporaryDirectory() as folder:  # a folder of pytest's is closed to other users
+        database = Path(folder) / "wfe.db"
+        async with WorkflowHost(f"sqlite:///{database}") as host:
+            await host.run(_CHAIN, timeout=5)
+        before = _read(database)
+        _show_to_all(database)
 
+        with _as_nobody(), pytest.raises(ConfigurationError, match="right to"):
+            await WorkflowHost(f"sqlite:///{database}").start()
+
+        assert _read(database) == before
+
+
+@contextmanager
+def _as_nobody() -> Iterator[None]:
     os.seteuid(_NOBODY)
     try:
-        with pytest.raises(ConfigurationError, match="right to"):
-            await WorkflowHost(f"sqlite:///{database}").start()
+        yield
     finally:
         os.seteuid(0)
-
-    assert _read(database) == before
 
 
 def _read(path: Path) -> bytes:
@@ -115,10 +124,10 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _let_nobody_write(database: Path) -> None:
+def _show_to_all(database: Path) -> None:
+    """Let everybody read a file and its folder, and only root write them."""
     database.chmod(0o444)
-    for folder in (database.parent, *database.parent.parents[:3]):
-        folder.chmod(0o755)
+    database.parent.chmod(0o755)
 
 
 async def test_file_that_becomes_read_only(start_host: StartHost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,7 @@
-"""The clients of a run, and the two helpers that keep it going: one feeds events to waits, one resumes what is suspended."""
+"""The clients of a run, and the two helpers that keep it going.
+
+One feeds events to waits, one resumes what is suspended.
+"""
 
 from __future__ import annotations
 

@@ -126,6 +126,7 @@ class Life:
             return
         self.is_up = False
         self.has_ended = True
+        self.world.killed += 1
         self.world.trace.note(self.name, why)
         self.process.kill()
         for future in self.asked:

@@ -103,7 +103,7 @@ class _Walk:
                 at += 1
         return frozenset({*ends, "ok"})
 
-    def _node(self, node: Node, path: _Path) -> _Ends:  # noqa: PLR0911 - one line for each kind
+    def _node(self, node: Node, path: _Path) -> _Ends:
         match node:
             case Work():
                 return self._work(node, path)

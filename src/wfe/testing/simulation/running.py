@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -44,6 +44,10 @@ class Outcome:
     accepted: int
     fenced: int
     instances: int
+    troubles: Mapping[str, int]
+    """How many requests met which fate."""
+    killed: int
+    """Processes that ended before the run did."""
 
     @property
     def rules(self) -> frozenset[str]:
@@ -79,6 +83,8 @@ def simulate(scenario: Scenario) -> Outcome:
             world.watching.accepted,
             world.watching.fenced,
             len(world.tables.instances),
+            {fate.value: count for fate, count in world.network.counts.items()},
+            world.killed,
         )
         loop.dispose()
     return outcome

@@ -1,4 +1,7 @@
-"""What one run does, drawn from its seed: definitions, clients, weather and faults. All plain values, so it can be shrunk."""
+"""What one run does, drawn from its seed: definitions, clients, weather and faults.
+
+All plain values, so it can be shrunk.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from wfe.testing.simulation.shapes import Plan, Wait, Work, draw_plans, nodes_of
 __all__ = ["ControlOp", "EventOp", "FaultOp", "Machine", "Scenario", "StartOp", "draw_scenario"]
 
 HOST_FAULTS = (
-    "crash", "crash", "crash before commit", "crash after commit", "crash after claim", "pause", "pause", "cut", "evict",
+    "crash", "crash", "crash before commit", "crash after commit", "crash after claim", "pause", "pause", "cut",
+    "evict",
     "stop", "force stop", "jump", "forget",
 )  # fmt: skip
 

@@ -1,4 +1,7 @@
-"""Random workflow definitions as plain values: what is to be built, and what a reference can follow without an engine."""
+"""Random workflow definitions as plain values.
+
+What is to be built, and what a reference can follow without an engine.
+"""
 
 from __future__ import annotations
 

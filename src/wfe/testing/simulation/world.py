@@ -1,4 +1,4 @@
-"""One simulated world: machines with hosts, one store, clients, faults – and what is seen of it all."""
+"""One simulated world: machines with hosts, one store, clients, faults - and what is seen of it all."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ class World:
         self.machines: list[SimulatedMachine] = []
         self.is_healed = False
         self.healed_at = 0.0
+        self.killed = 0
         self._last_renewed: dict[str, float] = {}
 
     def random(self, name: str) -> Random:
