@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -46,7 +47,7 @@ class BlockingHost:
 
         def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - those of the verb
             _refuse_inside_loop(name)
-            if asyncio.iscoroutinefunction(verb):
+            if inspect.iscoroutinefunction(verb):
                 self.start()
                 return self._wait(verb(*args, **kwargs))
             if self._loop is None:

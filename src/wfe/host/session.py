@@ -178,7 +178,7 @@ class Session:
     def _blame(self, stalled: float) -> str:
         task = asyncio.current_task(self._loop)
         name = task.get_name() if task is not None else "something"
-        frame = sys._current_frames().get(_thread_of(self._loop))  # noqa: SLF001 - the documented way to see another thread
+        frame = sys._current_frames().get(_thread_of(self._loop))  # noqa: SLF001 - the documented way to see another thread  # pyright: ignore[reportPrivateUsage]
         where = "".join(traceback.format_stack(frame)[-3:]) if frame is not None else ""
         return (
             f"The event loop has stood still for {stalled:.1f} s in {name}. A coroutine must not block: use a plain "

@@ -8,7 +8,7 @@ way. So only what was seen before every request that is still under way counts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ class Strays:
         self._look_at = core.monotonic() + _LOOK_EVERY
 
     @contextmanager
-    def request(self) -> Iterator[None]:
+    def request(self) -> Generator[None, None, None]:
         """Goes around every request by which the store may give this session an instance, or take one back."""
         mark = object()
         self._under_way[mark] = self._core.monotonic()

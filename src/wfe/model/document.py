@@ -250,8 +250,8 @@ def _first_bad(value: object, path: str, depth: int) -> tuple[str, object] | Non
         children = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
     elif not isinstance(value, type):
         names = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", None)
-        if names is None and hasattr(value, "__attrs_attrs__"):
-            names = [attribute.name for attribute in value.__attrs_attrs__]
+        if names is None:
+            names = [attribute.name for attribute in getattr(value, "__attrs_attrs__", ())]
         children = [(f"{path}.{name}", getattr(value, name, None)) for name in names or ()]
     for child_path, child in children:
         found = _first_bad(child, child_path, depth + 1)

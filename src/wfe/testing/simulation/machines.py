@@ -88,14 +88,14 @@ class Life:
             sweep_interval=SWEEP_INTERVAL,
             cancel_grace=CANCEL_GRACE,
         )
-        self.host._life.renewal = TaskRenewal  # noqa: SLF001 - there are no threads here
+        self.host._life.renewal = TaskRenewal  # noqa: SLF001 - there are no threads here  # pyright: ignore[reportPrivateUsage]
         self.is_up = False
         self.has_ended = False
 
     @property
     def core(self) -> HostCore | None:
         """The inside of the host, while it runs."""
-        return self.host._life._core  # noqa: SLF001 - checks look inside
+        return self.host._life._core  # noqa: SLF001 - checks look inside  # pyright: ignore[reportPrivateUsage]
 
     def boot(self) -> None:
         """Start the host in its process."""

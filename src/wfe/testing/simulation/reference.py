@@ -234,7 +234,7 @@ class _Walk:
         inputs = {"x": self.data["x"], "key": key, "from": field_of(node.id, indices)}
         child = follow(plan, self._plans, inputs, lambda name, key: ())
         ends = set(_OK) if WorkflowStatus.COMPLETE in child.statuses else set()
-        if child.statuses != {WorkflowStatus.COMPLETE}:
+        if child.statuses != {WorkflowStatus.COMPLETE}:  # pyright: ignore[reportUnnecessaryComparison]
             ends |= {"fail": _FAILED, "continue": _OK}[rule_of(node, self._plan).final]
         return frozenset(ends)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
@@ -144,7 +144,7 @@ class _Listener(logging.Handler):
 
 
 @contextmanager
-def _listening(violations: list[str]) -> Iterator[None]:
+def _listening(violations: list[str]) -> Generator[None, None, None]:
     log = logging.getLogger("wfe.host")
     listener = _Listener(violations)
     level, propagates = log.level, log.propagate

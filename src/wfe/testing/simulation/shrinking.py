@@ -76,7 +76,7 @@ def _calmer(weather: Weather) -> Iterator[Weather]:
 
 
 def _shorter(plan: Plan) -> Iterator[Plan]:
-    targets = {node.back_to for node in plan.root if hasattr(node, "back_to")}
+    targets = {getattr(node, "back_to", None) for node in plan.root}
     for number, node in enumerate(plan.root):
         if node.id not in targets and len(plan.root) > 1:
             yield replace(plan, root=(*plan.root[:number], *plan.root[number + 1 :]))

@@ -62,7 +62,7 @@ class World:
     @property
     def tables(self) -> Tables:
         """What is stored: the truth."""
-        return self.memory._tables  # noqa: SLF001 - the simulation is omniscient
+        return self.memory._tables  # noqa: SLF001 - the simulation is omniscient  # pyright: ignore[reportPrivateUsage]
 
     def life(self, machine: int) -> Life | None:
         """Give the host of a machine, or else of the next one that has one; None if none is up."""
