@@ -1,6 +1,6 @@
 """Containers: parallel, for_each, while, if, decide, branch; joins and failures in them."""
 
-# ruff: noqa: ARG005 - conditions and mappings take the data, used or not
+
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Sub-workflows."""
 
-# ruff: noqa: ARG005 - conditions and mappings take the data, used or not
+
 
 from __future__ import annotations
 

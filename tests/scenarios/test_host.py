@@ -1,6 +1,6 @@
 """What a host does for its callers: start, wait, look, subscribe, stop, go on after a restart."""
 
-# ruff: noqa: ARG005 - conditions and mappings take the data, used or not
+
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What users write: accepted by mypy --strict and by pyright."""
 
-# ruff: noqa: ARG005 - the shape of a lambda matters here, not what it does
+
 
 from __future__ import annotations
 

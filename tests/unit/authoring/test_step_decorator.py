@@ -1,4 +1,4 @@
-# ruff: noqa: ARG005 - the shape of a lambda matters here, not what it does
+
 from __future__ import annotations
 
 import functools

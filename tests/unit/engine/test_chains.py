@@ -1,6 +1,6 @@
 """Chains: bodies one after the other, outcomes, skips, jumps, the end."""
 
-# ruff: noqa: ARG005 - the tables of answers take (data, path), used or not
+
 
 from __future__ import annotations
 

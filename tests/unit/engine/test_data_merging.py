@@ -1,6 +1,6 @@
 """What answers do to the data."""
 
-# ruff: noqa: ARG005 - the tables of answers take (data, path), used or not
+
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Whatever the order of answers, events, timers, requests and crashes: the end is that of a sequential run."""
 
-# ruff: noqa: ARG005 - the tables of answers take (data, path), used or not
+
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Waits: timers, events, children."""
 
-# ruff: noqa: ARG005 - the tables of answers take (data, path), used or not
+
 
 from __future__ import annotations
 
