@@ -156,6 +156,10 @@ class Registry:
         self._step_types[name] = cast("Callable[..., Any]", body)
         self._resolve_again()
 
+    def knows_step_type(self, name: str) -> bool:
+        """Whether a body or an executor is registered under this name."""
+        return name in self._step_types or name in self._executors
+
     def register_executor(self, executor: StepExecutor) -> None:
         """Name an executor, for steps of its type."""
         self._executors[executor.step_type] = executor

@@ -17,7 +17,7 @@ from wfe.engine.inbox import unpack
 from wfe.host.errors_of import record_of
 from wfe.model.errors import DataError
 from wfe.model.message import Answered, BodyStopped, Control, ControlVerb, Failed, Message, Started, TimePassed
-from wfe.model.status import WorkflowStatus
+from wfe.model.status import LifecycleKind, WorkflowStatus
 from wfe.ports.store import InboxRow, TransitionOutcome, TransitionWrite
 
 if TYPE_CHECKING:
@@ -238,6 +238,9 @@ class Runner:
 
     def _accepted(self, transition: Transition, rows: list[int], *, unread: bool) -> None:
         self.state.apply(transition)
+        for note in transition.notes:
+            if note.kind is LifecycleKind.DATA_OVERWRITTEN:
+                _log.warning("Instance %s: %s", self.id, note.detail)
         core = self.core
         self.since = core.monotonic()
         core.broken.pop(self.id, None)

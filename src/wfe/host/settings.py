@@ -10,8 +10,9 @@ from typing import Literal, TypeAlias
 from wfe.model.document import Limits, encode_typed
 from wfe.model.durations import DurationLike, to_timedelta
 from wfe.model.errors import ConfigurationError, DataError
+from wfe.model.status import WorkflowStatus
 
-__all__ = ["Durability", "Settings", "at_least_one", "checked_id", "checked_text", "positive"]
+__all__ = ["Durability", "Settings", "at_least_one", "checked_id", "checked_status", "checked_text", "positive"]
 
 Durability: TypeAlias = Literal["power", "process"]
 
@@ -77,6 +78,19 @@ def checked_id(given: object) -> str:
         msg = f"The id {given!r} contains '~', which is reserved for the ids of child instances."
         raise DataError(msg, path="$.id", reason="reserved_name")
     return text
+
+
+def checked_status(given: object) -> str:
+    """Check the name of a status.
+
+    Raises:
+        ConfigurationError: There is no such status.
+    """
+    try:
+        return str(WorkflowStatus(str(given)))
+    except ValueError:
+        msg = f"There is no workflow status {given!r}; statuses are {', '.join(WorkflowStatus)}."
+        raise ConfigurationError(msg) from None
 
 
 def checked_text(given: object, what: str, *, limit: int = _MAX_TEXT) -> str:

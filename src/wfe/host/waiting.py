@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from wfe.engine.state import encode_head, encode_pointer
+from wfe.model.durations import format_duration
 from wfe.model.errors import ShuttingDown, WaitTimeout, WfeError, WorkflowNotFound
 from wfe.model.status import WorkflowStatus
 from wfe.ports.store import EndedRow
@@ -166,7 +167,8 @@ async def wait_for_end(core: HostCore, instance_id: str, timeout: timedelta | No
                 raise
     finally:
         core.waiters.discard(instance_id, future)
-    msg = f"Workflow instance {instance_id!r} has not ended within {timeout}; it goes on."
+    assert timeout is not None
+    msg = f"Workflow instance {instance_id!r} has not ended within {format_duration(timeout)}."
     raise WaitTimeout(f"{msg} {await _standing(core, instance_id)}".rstrip())
 
 

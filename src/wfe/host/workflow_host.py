@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
@@ -12,7 +12,7 @@ from wfe.host.events import Events
 from wfe.host.life import Life
 from wfe.host.registry import Registration, Registry, step_type_name
 from wfe.host.requests import request
-from wfe.host.settings import Durability, Settings, at_least_one, checked_id, checked_text, positive
+from wfe.host.settings import Durability, Settings, at_least_one, checked_id, checked_status, checked_text, positive
 from wfe.host.starting import submit_start
 from wfe.host.system import SystemClock, SystemEntropy
 from wfe.host.views import Page, errors_from, events_from, instance_from, result_from
@@ -187,7 +187,15 @@ class WorkflowHost:
                     f"register takes workflow definitions, got a {type(each).__qualname__}. Did you forget .build(id)?"
                 )
                 raise ConfigurationError(msg)
+            self._bring_executors(definition)
             self._life.registered(self.registry.register(definition))
+
+    def _bring_executors(self, definition: WorkflowDefinition[Any]) -> None:
+        """A plan with shell steps brings the executor for them, unless the host was given another one."""
+        if not self.registry.knows_step_type("shell") and any(step.step_type == "shell" for step in definition.steps):
+            from wfe.executors.shell import ShellStepExecutor
+
+            self.registry.register_executor(ShellStepExecutor())
 
     def register_step(self, body_or_name: Callable[..., Any] | str, body: Callable[..., Any] | None = None) -> None:
         """Name a body, for definitions whose steps name their type (YAML, JSON): `register_step("mail", send)`."""
@@ -234,6 +242,7 @@ class WorkflowHost:
     # Starting
 
     def _find(self, definition: str | WorkflowDefinition[Any], version: int | None) -> Registration:
+        definition = getattr(definition, "definition", definition)  # a compiled YAML workflow has its plan inside
         if isinstance(definition, WorkflowDefinition):
             known = self.registry.by_key(definition.key)
             if known is None:
@@ -365,7 +374,7 @@ class WorkflowHost:
         self,
         id: str,
         timeout: DurationLike | None = None,
-        until: Sequence[WorkflowStatus] | None = None,
+        until: Collection[WorkflowStatus] | None = None,
         *,
         of: WorkflowDefinition[D],
     ) -> WorkflowResult[D]: ...
@@ -374,14 +383,14 @@ class WorkflowHost:
         self,
         id: str,
         timeout: DurationLike | None = None,
-        until: Sequence[WorkflowStatus] | None = None,
+        until: Collection[WorkflowStatus] | None = None,
         of: None = None,
     ) -> WorkflowResult[Any]: ...
     async def wait(
         self,
         id: str,  # noqa: A002 - the public name
         timeout: DurationLike | None = None,
-        until: Sequence[WorkflowStatus] | None = None,
+        until: Collection[WorkflowStatus] | None = None,
         of: WorkflowDefinition[Any] | None = None,
     ) -> WorkflowResult[Any]:
         """Wait for the end of an instance, wherever it runs.
@@ -397,7 +406,10 @@ class WorkflowHost:
             ShuttingDown: This host was stopped meanwhile.
         """
         row = await wait_for_end(
-            self._running(), id, None if timeout is None else to_timedelta(timeout), frozenset(until or ())
+            self._running(),
+            id,
+            None if timeout is None else positive(timeout, "timeout", zero=True),
+            frozenset(until or ()),
         )
         codec = None if of is None else self._find(of, None).codec
         return result_from(row, self.registry, codec)
@@ -447,7 +459,7 @@ class WorkflowHost:
         """List instances, newest first. `next_cursor` of the page leads to the next one."""
         statuses = () if status is None else ((status,) if isinstance(status, str) else tuple(status))
         where = ListFilter(
-            status=tuple(str(WorkflowStatus(each)) for each in statuses),
+            status=tuple(checked_status(each) for each in statuses),
             definition_id=definition_id,
             reference=reference,
             since=None if since is None else from_datetime(since),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, overload
 from typing import Literal as OneOf
 
@@ -142,6 +144,9 @@ class CancelFlag:
 
     def is_set(self) -> bool:
         """Tell whether the body shall end."""
+        return self._is_set
+
+    def __bool__(self) -> bool:
         return self._is_set
 
     def wait(self, timeout: DurationLike | None = None) -> bool:
@@ -455,7 +460,22 @@ def step_type_of(body: Callable[..., object]) -> str:
     if name is not None:
         return name
     plain = _plain(body)
-    return f"{plain.__module__}:{plain.__qualname__}"
+    return f"{_module_of(plain)}:{plain.__qualname__}"
+
+
+def _module_of(body: type[object]) -> str:
+    """Give the name of a body's module as other programs import it.
+
+    A file that is run is `__main__` to itself. Its steps must not be other ones than those of the same file imported.
+    """
+    if body.__module__ != "__main__":
+        return body.__module__
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name)
+    file = getattr(main, "__file__", None)
+    return "__main__" if file is None else Path(file).stem
 
 
 def body_name(body: Callable[..., object]) -> str:

@@ -68,6 +68,8 @@ class Life:
         self.asked: set[asyncio.Future[object]] = set()
         self.in_flight: dict[str, int] = {}
         """Instances of which a transition is on its way to the store or its reply on the way back."""
+        self.unsure: set[str] = set()
+        """Instances of which a transition may have been written without the host being told."""
         self.trap = ""
         """What its next request springs: `before commit`, `after commit`, `after claim`."""
         provider = SimulatedProvider(

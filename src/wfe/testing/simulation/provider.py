@@ -40,8 +40,8 @@ class Watch(Protocol):
         """A host has sent a batch."""
         ...
 
-    def commit_answered(self, process: Process, batch: Batch) -> None:
-        """A host knows what became of a batch, or has given it up."""
+    def commit_answered(self, process: Process, batch: Batch, *, knows: bool) -> None:
+        """A host knows what became of a batch, or will not be told."""
         ...
 
     def before_commit(self, process: Process, batch: Batch) -> None:
@@ -103,10 +103,13 @@ class _Store:
             return reply
 
         self._watch.commit_sent(process, batch)
+        knows = False
         try:
-            return await self._network.call("commit", work, detail=_summary(batch))
+            reply = await self._network.call("commit", work, detail=_summary(batch))
+            knows = True
         finally:
-            self._watch.commit_answered(process, batch)
+            self._watch.commit_answered(process, batch, knows=knows)
+        return reply
 
     async def claim(
         self,

@@ -47,6 +47,7 @@ class _Before:
     status: str
     has_ended: bool
     pointers: Mapping[int, Pointer]
+    waits: frozenset[tuple[int, int]]
 
 
 class Watching:
@@ -90,6 +91,7 @@ class Watching:
                 instance.status,
                 instance.has_ended,
                 decode_pointers(instance.packed_pointers()),
+                frozenset(instance.waits),
             )
             self._compare(life, write, instance)
         self._before[batch.id] = found
@@ -131,6 +133,9 @@ class Watching:
             self.broken("T7", f"{name} was accepted although the instance had ended {old.status}")
         if instance.revision != old.revision + 1:
             self.broken("T3", f"{name} led to revision {instance.revision}")
+        for gone in write.changes.unsubscribe:
+            if gone.required and (gone.pointer, gone.wait) not in old.waits:
+                self.broken("E2", f"{name} ends the wait of pointer {gone.pointer} by time, although its event has come")
         records = decode_records(write.changes.records) if write.changes.records else []
         after = decode_pointers(instance.packed_pointers())
         self._check_timers(name, old, after, records, now)
@@ -201,7 +206,7 @@ class Watching:
         if place in self._running:
             self.broken("T4", f"{name} began while another body of this pointer runs on this host")
         self._running[place] = entry
-        if entry.holds and not life.in_flight.get(entry.instance):
+        if entry.holds and not life.in_flight.get(entry.instance) and entry.instance not in life.unsure:
             for rule, text in self._wrongly_begun(entry):
                 self.broken(rule, f"{name}: {text}")
 

@@ -88,10 +88,14 @@ class World:
         for write in batch.transitions:
             life.in_flight[write.instance_id] = life.in_flight.get(write.instance_id, 0) + 1
 
-    def commit_answered(self, process: Process, batch: Batch) -> None:
+    def commit_answered(self, process: Process, batch: Batch, *, knows: bool) -> None:
         life = _life(process)
         for write in batch.transitions:
             life.in_flight[write.instance_id] -= 1
+            if knows:
+                life.unsure.discard(write.instance_id)
+            else:
+                life.unsure.add(write.instance_id)
 
     def before_commit(self, process: Process, batch: Batch) -> None:
         life = _life(process)
