@@ -1,7 +1,5 @@
 """Containers: parallel, for_each, while, if, decide, branch; joins and failures in them."""
 
-
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """Sub-workflows."""
 
-
-
 from __future__ import annotations
 
 import asyncio

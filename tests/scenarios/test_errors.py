@@ -1,7 +1,5 @@
 """Error rules, retries and time limits."""
 
-
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """What a host does for its callers: start, wait, look, subscribe, stop, go on after a restart."""
 
-
-
 from __future__ import annotations
 
 import asyncio

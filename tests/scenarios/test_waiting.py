@@ -1,7 +1,5 @@
 """Timers and events."""
 
-
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,5 @@
 """What users write: accepted by mypy --strict and by pyright."""
 
-
-
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Chains: bodies one after the other, outcomes, skips, jumps, the end."""
 
-
-
 from __future__ import annotations
 
 from typing import Any

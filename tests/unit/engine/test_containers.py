@@ -1,7 +1,5 @@
 """Containers: branches that overlap, loops, choices, joins."""
 
-
-
 from __future__ import annotations
 
 import json

@@ -1,7 +1,5 @@
 """What a step costs: counted, not timed."""
 
-
-
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What answers do to the data."""
 
-
-
 from __future__ import annotations
 
 import pytest

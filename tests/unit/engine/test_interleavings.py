@@ -1,7 +1,5 @@
 """Whatever the order of answers, events, timers, requests and crashes: the end is that of a sequential run."""
 
-
-
 from __future__ import annotations
 
 import random

@@ -1,7 +1,5 @@
 """Waits: timers, events, children."""
 
-
-
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta

@@ -135,7 +135,9 @@ class Watching:
             self.broken("T3", f"{name} led to revision {instance.revision}")
         for gone in write.changes.unsubscribe:
             if gone.required and (gone.pointer, gone.wait) not in old.waits:
-                self.broken("E2", f"{name} ends the wait of pointer {gone.pointer} by time, although its event has come")
+                self.broken(
+                    "E2", f"{name} ends the wait of pointer {gone.pointer} by time, although its event has come"
+                )
         records = decode_records(write.changes.records) if write.changes.records else []
         after = decode_pointers(instance.packed_pointers())
         self._check_timers(name, old, after, records, now)
