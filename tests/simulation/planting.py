@@ -121,7 +121,7 @@ def ended_instance_is_run() -> Any:
     activate = HostCore._activate
 
     def activate_all(self: HostCore, loaded: Any) -> None:
-        with patch.object(core_module.WorkflowStatus, "is_terminal", property(lambda _: False)):
+        with patch.object(core_module.WorkflowStatus, "is_terminal", property(lambda _: False)):  # type: ignore[attr-defined]  # patched where it is used
             activate(self, loaded)
 
     return patch.object(HostCore, "_activate", activate_all)
@@ -166,7 +166,7 @@ def lost_runners_still_write() -> Any:
 
     def taken(self: Committer) -> Any:
         load = take(self)
-        load.everything = list(load.transitions)
+        load.everything = list(load.transitions)  # type: ignore[attr-defined]  # patched where it is used
         return load
 
     def batch_of_everything(self: Committer, load: Any) -> Any:
@@ -221,7 +221,7 @@ def guard_ignores_waits() -> Any:
 
 @fault
 def fence_stays() -> Any:
-    take = store_module.take
+    take = store_module.take  # type: ignore[attr-defined]  # patched where it is used
 
     def take_again(instance: Any, session: str) -> Any:
         instance.fence -= 1 if instance.fence else 0
