@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.scenarios.stage import StartHost
 from wfe import (
     ConfigurationError,
+    DefinitionError,
     StepExecutionContext,
     WaitTimeout,
     WorkflowBuilder,
@@ -18,6 +21,7 @@ from wfe import (
     WorkflowStatus,
     load_workflow,
     run_workflow_sync,
+    step,
 )
 from wfe.model.context import CancelFlag
 
@@ -96,3 +100,44 @@ def test_a_program_that_is_run_has_the_step_types_of_its_module(tmp_path: Path) 
     )]  # fmt: skip
 
     assert len(set(run)) == 1
+
+
+async def test_a_single_status_will_do_for_until(host: WorkflowHost) -> None:
+    """`until` takes one status as well as several."""
+    instance_id = await host.start_workflow(WorkflowBuilder().delay("1d").build("long"))
+    await host.suspend_workflow(instance_id)
+
+    result = await host.wait(instance_id, timeout=10, until=WorkflowStatus.SUSPENDED)
+
+    assert result.status is WorkflowStatus.SUSPENDED
+
+
+async def test_a_place_of_a_limited_type_goes_to_the_next_that_wants_it(host: WorkflowHost) -> None:
+    """A body that was cancelled while it waited for a place of its type does not keep the place from the next one."""
+    gate = asyncio.Event()
+
+    @step(concurrency=1)
+    async def one_at_a_time(context: StepExecutionContext) -> None:
+        await gate.wait()
+
+    definition = WorkflowBuilder().start_with(one_at_a_time).build("limited")
+    first, second, third = [await host.start_workflow(definition) for _ in range(3)]
+    await host.cancel_workflow(second)
+
+    gate.set()
+
+    results = [await host.wait(each, timeout=10) for each in (first, third)]
+    assert [result.status for result in results] == [WorkflowStatus.COMPLETE] * 2
+
+
+async def test_a_changed_structure_is_refused_while_the_host_runs(start_host: StartHost) -> None:
+    """Every start of a definition whose id and version unfinished instances use otherwise is refused."""
+    host = await start_host(WorkflowBuilder().delay("1d").build("changing"))
+    await host.start_workflow("changing")
+    host.deregister("changing", 1)
+    changed = WorkflowBuilder().delay("1d").delay("1d").build("changing")
+    host.register(changed)
+
+    starts = await asyncio.gather(*(host.start_workflow(changed) for _ in range(4)), return_exceptions=True)
+
+    assert [type(outcome) for outcome in starts] == [DefinitionError] * 4

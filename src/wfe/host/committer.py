@@ -192,7 +192,10 @@ class Committer:
                 core.stumbled(runner, error)
         for pending, started in zip(load.starts, reply.starts, strict=True):
             if started is StartOutcome.CREATED and pending.accepted is not None:
-                pending.accepted(reply)
+                try:
+                    pending.accepted(reply)
+                except Exception:  # noqa: BLE001 - it was accepted, whatever this host makes of it: the sweep goes on with it
+                    _log.exception("Instance %s was started, but could not be taken over", pending.start.id)
             _answer(pending.future, started)
         for (_, told), publication in zip(load.publishes, reply.publishes, strict=True):
             _answer(told, publication)

@@ -230,7 +230,7 @@ class HostCore:
     async def _apply_without_code(self, left: Collection[str]) -> None:
         """Apply requests (a parent's cancel) that reached instances which nobody holds and which cannot run here."""
         asked = [each for each in left if each in self._with_requests]
-        self._with_requests.clear()
+        self._with_requests.difference_update(asked)
         if asked:
             for loaded in (await self.take(len(asked), ids=asked, any_definition=True)).instances:
                 self.activate(loaded)

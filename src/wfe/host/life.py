@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from wfe.host.processes import Processes
     from wfe.host.registry import Registration, Registry
     from wfe.host.settings import Settings
+    from wfe.model.definition import DefinitionKey
     from wfe.ports.clock import Clock, Entropy
     from wfe.ports.hints import Hints
     from wfe.ports.lease import Lease
@@ -72,6 +74,9 @@ class Life:
         self._processes: Processes | None = None
         self._housekeeping: asyncio.Task[None] | None = None
         self._unsaved: list[Registration] = []
+        self._saving = asyncio.Lock()
+        self._refused: dict[DefinitionKey, str] = {}
+        """Definitions that the store has refused, and why."""
         self._is_alone = True
         self._pid = os.getpid()
         self.renewal: Callable[[], Renewal] = ThreadRenewal
@@ -118,6 +123,7 @@ class Life:
         core = self._make_core()
         self._core = core
         self._unsaved = list(self._registry)
+        self._saving = asyncio.Lock()
         await self.save_definitions()
         await self._begin_session(core)
         # Takes nothing; the reply tells the store's time, which this machine's clock may be far from.
@@ -166,8 +172,12 @@ class Life:
         self._session = session
         core.session_id = session.id
         core.is_sure = session.is_sure
-        await self._hints.open(session.id, self._received)
-        self._is_alone = len(await self._lease.alive()) <= 1
+        try:
+            await self._hints.open(session.id, self._received)
+            self._is_alone = len(await self._lease.alive()) <= 1
+        except WfeError:
+            await session.end()  # or its thread would renew it for ever
+            raise
         if not self._is_alone:
             # Others learn that they are not alone any more, and tell this host from now on.
             await self._hints.send(None, [Hint(HintKind.WORK, ())])
@@ -263,8 +273,12 @@ class Life:
             DefinitionError: Unfinished instances in the store use another structure of the same id and version. Such
                 a definition is no longer registered.
         """
-        if not self._unsaved:
+        if not self._unsaved and not self._saving.locked():
             return
+        async with self._saving:
+            await self._save_unsaved()
+
+    async def _save_unsaved(self) -> None:
         core = self.core()
         unsaved, self._unsaved = self._unsaved, []
         problems: list[str] = []
@@ -279,15 +293,30 @@ class Life:
                 self._unsaved[:0] = unsaved
                 raise
             unsaved.pop(0)
+            self._refused.pop(registration.key, None)
             if in_use is not None:
                 self._registry.deregister(definition.id, definition.version)
-                problems.append(
+                problem = (
                     f"{definition.id!r} version {definition.version} has another structure than the one that "
                     f"unfinished instances in the store use ({in_use.hash[:8]}; this one is {definition.hash[:8]}). "
                     "Give the changed definition a new version."
                 )
+                self._refused[registration.key] = problem
+                problems.append(problem)
         if problems:
             raise DefinitionError(problems)
+
+    async def check(self, registration: Registration) -> None:
+        """Make sure that a definition is recorded, before instances of it are started.
+
+        Raises:
+            DefinitionError: The store has refused it.
+        """
+        with contextlib.suppress(DefinitionError):  # perhaps of another one: whether it is this one is told below
+            await self.save_definitions()
+        problem = self._refused.get(registration.key)
+        if problem is not None:
+            raise DefinitionError(problem)
 
     # What bodies need
 

@@ -60,6 +60,9 @@ class Room:
         while queue and self._active < self._limit:
             runner, number = queue.popleft()
             if not runner.held or number not in runner.awaited:
+                # It may have been the one to take a place of its type: the next in line gets it.
+                for key in self._waiting_of:
+                    self._admit(key)
                 continue
             pointer = runner.state.pointers.get(number)
             registration = runner.registration
@@ -108,11 +111,18 @@ class Room:
         key = run.limited_as
         if key:
             self._running_of[key] -= 1
-            waiting = self._waiting_of.get(key)
-            if waiting:
-                self._queue.appendleft(waiting.popleft())
+            self._admit(key)
         if self._queue:
             self._fill()
+
+    def _admit(self, key: str) -> None:
+        """Let the next body of a limited type try for the free place, passing over those that nobody wants."""
+        waiting = self._waiting_of.get(key)
+        while waiting:
+            runner, number = waiting.popleft()
+            if runner.held and number in runner.awaited:
+                self._queue.appendleft((runner, number))
+                return
 
     def stop(self, runner: Runner, number: int, run: BodyRun) -> None:
         """Ask a body to stop; after the grace it is given up, and its place is free."""

@@ -50,6 +50,8 @@ class ThreadPool:
         self._lock = threading.Lock()
         self._threads = 0
         self._idle = 0
+        self._waiting = 0
+        """Calls that no thread has taken yet. Counted, because a thread takes one before it can say so."""
         self._closed = False
 
     def submit(self, function: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> Call:
@@ -57,7 +59,8 @@ class ThreadPool:
         call = Call(self, function, loop)
         with self._lock:
             self._calls.put(call)
-            if self._idle < self._calls.qsize() and self._threads < self._limit:
+            self._waiting += 1
+            if self._idle < self._waiting and self._threads < self._limit:
                 self._start_thread()
         return call
 
@@ -73,7 +76,7 @@ class ThreadPool:
             call.abandoned = True
             if call.started:
                 self._threads -= 1
-                if not self._closed and not self._calls.empty() and self._threads < self._limit:
+                if not self._closed and self._waiting and self._threads < self._limit:
                     self._start_thread()
 
     def close(self) -> None:
@@ -93,6 +96,7 @@ class ThreadPool:
                 if call is None:
                     self._threads -= 1
                     return
+                self._waiting -= 1
                 if call.abandoned:
                     continue
                 call.started = True

@@ -78,12 +78,12 @@ class Waiters:
         """An instance has ended: tell, and remember."""
         old = self._results.pop(row.id, None)
         if old is not None:
-            self._bytes -= len(old.data) + _ROW_OVERHEAD
+            self._bytes -= _size(old)
         self._results[row.id] = row
-        self._bytes += len(row.data) + _ROW_OVERHEAD
+        self._bytes += _size(row)
         while self._bytes > _CACHE_BYTES:
             _, dropped = self._results.popitem(last=False)
-            self._bytes -= len(dropped.data) + _ROW_OVERHEAD
+            self._bytes -= _size(dropped)
         self._tell(row, ended=True)
 
     def changed(self, runner: Runner) -> None:
@@ -125,7 +125,7 @@ class Waiters:
         """An instance was purged or retried: what was remembered no longer holds."""
         old = self._results.pop(instance_id, None)
         if old is not None:
-            self._bytes -= len(old.data) + _ROW_OVERHEAD
+            self._bytes -= _size(old)
 
     def look(self, ids: Iterable[str]) -> bool:
         """A hint says that these have ended somewhere. True: somebody waits for one of them."""
@@ -136,6 +136,10 @@ class Waiters:
         """Give the instances to look for in the store, once."""
         ids, self._to_look = sorted(self._to_look), set()
         return ids
+
+
+def _size(row: EndedRow) -> int:
+    return len(row.data) + len(row.head) + sum(map(len, row.pointers)) + _ROW_OVERHEAD
 
 
 async def wait_for_end(core: HostCore, instance_id: str, timeout: timedelta | None, until: frozenset[str]) -> EndedRow:

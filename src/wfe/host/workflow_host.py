@@ -304,7 +304,7 @@ class WorkflowHost:
         """
         self._running()
         registration = self._find(definition_id, version)
-        await self._life.save_definitions()
+        await self._life.check(registration)
         document = registration.codec.initial(data)
         future, instance_id = self._start(
             registration, document, given_id=id, name=name, reference=reference, start_at=start_at
@@ -328,7 +328,7 @@ class WorkflowHost:
         """
         self._running()
         registration = self._find(definition_id, version)
-        await self._life.save_definitions()
+        await self._life.check(registration)
         documents = [registration.codec.initial(each) for each in data]
         if ids is not None and len(ids) != len(documents):
             msg = f"There are {len(documents)} inputs and {len(ids)} ids."
@@ -374,7 +374,7 @@ class WorkflowHost:
         self,
         id: str,
         timeout: DurationLike | None = None,
-        until: Collection[WorkflowStatus] | None = None,
+        until: WorkflowStatus | Collection[WorkflowStatus] | None = None,
         *,
         of: WorkflowDefinition[D],
     ) -> WorkflowResult[D]: ...
@@ -383,14 +383,14 @@ class WorkflowHost:
         self,
         id: str,
         timeout: DurationLike | None = None,
-        until: Collection[WorkflowStatus] | None = None,
+        until: WorkflowStatus | Collection[WorkflowStatus] | None = None,
         of: None = None,
     ) -> WorkflowResult[Any]: ...
     async def wait(
         self,
         id: str,  # noqa: A002 - the public name
         timeout: DurationLike | None = None,
-        until: Collection[WorkflowStatus] | None = None,
+        until: WorkflowStatus | Collection[WorkflowStatus] | None = None,
         of: WorkflowDefinition[Any] | None = None,
     ) -> WorkflowResult[Any]:
         """Wait for the end of an instance, wherever it runs.
@@ -409,7 +409,7 @@ class WorkflowHost:
             self._running(),
             id,
             None if timeout is None else positive(timeout, "timeout", zero=True),
-            frozenset(until or ()),
+            frozenset([until] if isinstance(until, WorkflowStatus) else until or ()),
         )
         codec = None if of is None else self._find(of, None).codec
         return result_from(row, self.registry, codec)

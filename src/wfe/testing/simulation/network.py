@@ -55,13 +55,15 @@ CALM = Weather()
 class Network:
     """Carries the requests of all processes to the one store, and its replies back."""
 
-    def __init__(self, loop: SimulatedLoop, random: Random, weather: Weather, trace: Trace) -> None:
+    def __init__(self, loop: SimulatedLoop, seed: str, weather: Weather, trace: Trace) -> None:
         self.loop = loop
         self.weather = weather
         self.cut: set[str] = set()
         """Names of processes whose requests and replies are all lost."""
         self.counts: dict[Fate, int] = dict.fromkeys(Fate, 0)
-        self._random = random
+        self._seed = seed
+        self._randoms: dict[str, Random] = {}
+        """One for each process, so that what one does leaves the fate of the others as it is."""
         self._trace = trace
         self._store = loop.context_of(loop.process("store"))
 
@@ -74,7 +76,8 @@ class Network:
         process = PROCESS.get()
         fate = self.fate(process)
         answer: Any = self.loop.create_future()
-        arrives = self._latency()
+        random = self._random_of(process)
+        arrives = self._latency(random)
 
         def refuse() -> None:
             if not answer.done():
@@ -83,7 +86,7 @@ class Network:
                 )
 
         def execute() -> None:
-            if process.dead and self._random.random() < 0.5:
+            if process.dead and random.random() < 0.5:
                 self._trace.note(process.name, f"{name} went down with its host")
                 return
             self._execute(process, name, work, fate, answer, refuse, detail)
@@ -93,7 +96,7 @@ class Network:
         if fate is Fate.REFUSED:
             self._trace.note(process.name, f"{name} {detail} {fate.value}")
         else:
-            delay = arrives + (self._random.random() * 3.0 if fate is Fate.LATE else 0.0)
+            delay = arrives + (random.random() * 3.0 if fate is Fate.LATE else 0.0)
             self.loop.call_later(delay, execute, context=self._store)
         return await answer  # type: ignore[no-any-return]  # the work's own
 
@@ -126,7 +129,7 @@ class Network:
             else:
                 answer.set_result(value)
 
-        self.loop.call_later(self._latency(), reply, context=self._store)
+        self.loop.call_later(self._latency(self._random_of(process)), reply, context=self._store)
 
     def fate(self, process: Process) -> Fate:
         """Draw what becomes of a request."""
@@ -134,7 +137,7 @@ class Network:
             chosen = Fate.REFUSED
         else:
             weather = self.weather
-            draw = self._random.random()
+            draw = self._random_of(process).random()
             chosen = Fate.DONE
             for fate, rate in (
                 (Fate.REFUSED, weather.refused),
@@ -150,17 +153,22 @@ class Network:
 
     def post(self, process: Process, callback: Callable[[], object], what: str) -> None:
         """Carry a hint to a process, if fate wills; perhaps twice."""
-        weather = self.weather
-        if process.name in self.cut or self._random.random() < weather.hint_lost:
+        weather, random = self.weather, self._random_of(process)
+        if process.name in self.cut or random.random() < weather.hint_lost:
             self._trace.note(process.name, f"lost {what}")
             return
         context = self.loop.context_of(process)
-        times = 2 if self._random.random() < weather.hint_doubled else 1
+        times = 2 if random.random() < weather.hint_doubled else 1
         for _ in range(times):
-            self.loop.call_later(self._latency(), callback, context=context)
+            self.loop.call_later(self._latency(random), callback, context=context)
 
-    def _latency(self) -> float:
-        random = self._random
+    def _random_of(self, process: Process) -> Random:
+        found = self._randoms.get(process.name)
+        if found is None:
+            found = self._randoms[process.name] = Random(f"{self._seed}:{process.name}")  # noqa: S311 - repeatable
+        return found
+
+    def _latency(self, random: Random) -> float:
         if self.weather.slow and random.random() < self.weather.slow:
             return random.random() * self.weather.slowest
         return (0.1 + 0.9 * random.random()) * self.weather.usual

@@ -5,18 +5,17 @@ All plain values, so it can be shrunk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from random import Random
 
 from wfe.testing.simulation.network import Weather
 from wfe.testing.simulation.shapes import Plan, Wait, Work, draw_plans, nodes_of
 
-__all__ = ["ControlOp", "EventOp", "FaultOp", "Machine", "Scenario", "StartOp", "draw_scenario"]
+__all__ = ["ControlOp", "EventOp", "FaultOp", "Machine", "Scenario", "StartOp", "compact", "draw_scenario"]
 
 HOST_FAULTS = (
     "crash", "crash", "crash before commit", "crash after commit", "crash after claim", "pause", "pause", "cut",
-    "evict",
-    "stop", "force stop", "jump", "forget",
+    "evict", "evict", "stop", "force stop", "jump", "forget",
 )  # fmt: skip
 
 
@@ -100,15 +99,29 @@ class Scenario:
 
     def describe(self) -> list[str]:
         """Say what it does, for people."""
-        lines = [f"seed {self.seed}, {len(self.machines)} hosts, faults end at {self.length:.1f} s", str(self.weather)]
-        lines += [str(machine) for machine in self.machines]
+        lines = [f"seed {self.seed}, {len(self.machines)} hosts, faults end at {self.length:.1f} s"]
+        lines += [compact(each) for each in (self.weather, *self.machines)]
         used = {start.definition for start in self.starts}
-        lines += [str(plan) for plan in self.plans if plan.id in used or any(plan.id in p.children for p in self.plans)]
+        lines += [
+            compact(plan) for plan in self.plans if plan.id in used or any(plan.id in p.children for p in self.plans)
+        ]
         operations: list[StartOp | ControlOp | EventOp | FaultOp] = [
             *self.starts, *self.controls, *self.events, *self.faults,
         ]  # fmt: skip
-        lines += [str(operation) for operation in sorted(operations, key=lambda operation: operation.at)]
+        lines += [compact(operation) for operation in sorted(operations, key=lambda operation: operation.at)]
         return lines
+
+
+def compact(value: object) -> str:
+    """Give a plain value as Python text, without what is as usual."""
+    if isinstance(value, tuple):
+        inner = ", ".join(compact(each) for each in value)
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if not is_dataclass(value):
+        return f"{value:.6g}" if isinstance(value, float) else repr(value)
+    named = [(each.name, each.default, getattr(value, each.name)) for each in fields(value)]
+    inner = ", ".join(f"{name}={compact(mine)}" for name, usual, mine in named if usual is MISSING or mine != usual)
+    return f"{type(value).__name__}({inner})"
 
 
 def draw_scenario(seed: int) -> Scenario:
@@ -142,19 +155,19 @@ def _machine(random: Random) -> Machine:
 
 
 def _weather(random: Random) -> Weather:
-    kind = random.choice(["calm", "usual", "usual", "bad", "hints"])
+    kind = random.choice(["calm", "usual", "usual", "usual", "bad", "bad", "hints", "hell"])
     if kind == "calm":
         return Weather(usual=random.choice([0.0003, 0.004, 0.1]))
     if kind == "hints":
         return Weather(hint_lost=random.choice([0.5, 1.0]), hint_doubled=0.3)
-    worse = 4 if kind == "bad" else 1
+    worse = {"bad": 4, "hell": 12}.get(kind, 1)
     return Weather(
         refused=0.02 * worse * random.random(),
         reply_lost=0.02 * worse * random.random(),
         late=0.02 * worse * random.random(),
         slow=0.05 * worse * random.random(),
         usual=random.choice([0.004, 0.03]),
-        hint_lost=0.2 * random.random() * worse,
+        hint_lost=min(1.0, 0.2 * random.random() * worse),
         hint_doubled=0.2 * random.random(),
     )
 
@@ -235,7 +248,7 @@ def _events(
 
 
 def _faults(random: Random, hosts: int, length: float) -> tuple[FaultOp, ...]:
-    count = random.choice([0, 0, 1, 2, 4, 8])
+    count = random.choice([0, 1, 2, 4, 8])
     return tuple(
         FaultOp(
             at=random.random() * length,

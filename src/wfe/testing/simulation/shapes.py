@@ -6,7 +6,7 @@ What is to be built, and what a reference can follow without an engine.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TypeAlias
 
@@ -26,7 +26,9 @@ __all__ = [
     "While",
     "Work",
     "draw_plans",
+    "inner_blocks",
     "nodes_of",
+    "with_block",
 ]
 
 
@@ -162,11 +164,12 @@ def nodes_of(block: Block) -> Iterator[Node]:
     """Go over all nodes, outer before inner."""
     for node in block:
         yield node
-        for inner in _inner(node):
+        for inner in inner_blocks(node):
             yield from nodes_of(inner)
 
 
-def _inner(node: Node) -> tuple[Block, ...]:
+def inner_blocks(node: Node) -> tuple[Block, ...]:
+    """Give the blocks of a node."""
     match node:
         case Work() | Fork():
             return node.blocks
@@ -178,6 +181,27 @@ def _inner(node: Node) -> tuple[Block, ...]:
             return node.cases if node.default is None else (*node.cases, node.default)
         case _:
             return ()
+
+
+def with_block(node: Node, old: Block, new: Block) -> Node:
+    """Give a node with another block in place of one of its own."""
+
+    def exchanged(block: Block) -> Block:
+        return new if block is old else block
+
+    match node:
+        case Work() | Fork():
+            return replace(node, blocks=tuple(exchanged(block) for block in node.blocks))
+        case If():
+            otherwise = None if node.otherwise is None else exchanged(node.otherwise)
+            return replace(node, then=exchanged(node.then), otherwise=otherwise)
+        case While() | Each():
+            return replace(node, body=exchanged(node.body))
+        case Choice():
+            default = None if node.default is None else exchanged(node.default)
+            return replace(node, cases=tuple(exchanged(block) for block in node.cases), default=default)
+        case _:
+            return node
 
 
 def draw_plans(random: Random, count: int) -> list[Plan]:

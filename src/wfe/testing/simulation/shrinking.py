@@ -9,7 +9,7 @@ from typing import TypeVar
 from wfe.testing.simulation.network import CALM, Weather
 from wfe.testing.simulation.running import Outcome, simulate
 from wfe.testing.simulation.scenario import Machine, Scenario
-from wfe.testing.simulation.shapes import Plan
+from wfe.testing.simulation.shapes import Block, Plan, Work, inner_blocks, with_block
 
 __all__ = ["shrink"]
 
@@ -76,7 +76,16 @@ def _calmer(weather: Weather) -> Iterator[Weather]:
 
 
 def _shorter(plan: Plan) -> Iterator[Plan]:
-    targets = {getattr(node, "back_to", None) for node in plan.root}
-    for number, node in enumerate(plan.root):
-        if node.id not in targets and len(plan.root) > 1:
-            yield replace(plan, root=(*plan.root[:number], *plan.root[number + 1 :]))
+    yield from (replace(plan, root=root) for root in _less(plan.root) if root)
+
+
+def _less(block: Block) -> Iterator[Block]:
+    """Give blocks with one node less, or with less in one."""
+    targets = {node.back_to for node in block if isinstance(node, Work)}
+    for number, node in enumerate(block):
+        before, after = block[:number], block[number + 1 :]
+        if node.id not in targets:
+            yield (*before, *after)
+            yield from ((*before, *inner, *after) for inner in inner_blocks(node))
+        for inner in inner_blocks(node):
+            yield from ((*before, with_block(node, inner, less), *after) for less in _less(inner) if less)

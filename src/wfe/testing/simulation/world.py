@@ -37,7 +37,7 @@ class World:
         self.memory = MemoryProvider(clock=SkewedClock(loop))
         self.began = self.tables.now()
         """Store time at the beginning."""
-        self.network = Network(loop, self.random("network"), scenario.weather, self.trace)
+        self.network = Network(loop, f"{scenario.seed}:network", scenario.weather, self.trace)
         self.exchange = Exchange()
         self.ledger = Ledger()
         drifts = any(machine.drift > 0 for machine in scenario.machines)
