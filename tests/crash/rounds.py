@@ -20,7 +20,7 @@ from tests.crash.processes import Process
 from tests.crash.snapshot import Snapshot, take_snapshot
 from wfe import WorkflowHost
 
-__all__ = ["Bench", "seed_of_run"]
+__all__ = ["Bench", "seed_of_run", "until_bitten"]
 
 _COUNT = 18
 _FINISH_SECONDS = 40.0
@@ -31,6 +31,19 @@ def seed_of_run() -> str:
     seed = os.environ.get("WFE_CRASH_SEED") or os.urandom(4).hex()
     sys.stdout.write(f"seed {seed}\n")
     return seed
+
+
+def until_bitten(rounds: int, repeated: list[int]) -> Iterator[int]:
+    """Number the rounds of a run. A short one goes on, up to five times as long, until a kill has hit a running body.
+
+    Args:
+        repeated: How many bodies were repeated in each round so far.
+    """
+    yield from range(rounds)
+    number = rounds
+    while not any(repeated) and number < 5 * rounds:
+        yield number
+        number += 1
 
 
 @dataclass
