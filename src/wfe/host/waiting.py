@@ -119,6 +119,7 @@ class Waiters:
             for future, _ in pairs:
                 if not future.done():
                     future.set_exception(ShuttingDown("The host was stopped while the end of an instance was awaited."))
+                    future.exception()  # who waits gets it; if nobody does any more, that is no error
         self._futures.clear()
 
     def forget(self, instance_id: str) -> None:
