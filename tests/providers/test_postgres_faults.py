@@ -362,6 +362,8 @@ class TestRoundTrips:
         "make",
         [
             lambda: {"transitions": [transition("i", 1, 1, data=b"{}", **announcements(1))]},
+            lambda: {"starts": [start("alone", hold=True)]},
+            lambda: {"publishes": [event(key="k")]},
             lambda: {"starts": [start("new", hold=True, subscribe=[wait()])], "publishes": [event(key="k")]},
             lambda: {"inbox": [message("i")], "promote": 5, "room": 3, "runnable": [DEFINITION]},
         ],
@@ -370,8 +372,10 @@ class TestRoundTrips:
         """Whatever a batch holds, the client sends one request and gets one answer."""
         async with proxied(postgres_url) as proxy, opened(proxy.url(postgres_url)) as provider:
             await commit(provider, starts=[start("i", hold=True), start("j", hold=True)])
-            # The statement has been prepared and all definitions are known; one more, for the plans within.
+            # Afterwards all definitions are known, and the statement of each way to send a batch has been prepared.
             await commit(provider, starts=[start("k", hold=True)])
+            await commit(provider, transitions=[transition("k", 1, 1, **announcements(1))])
+            await commit(provider, publishes=[event(key="other")])
             before = proxy.requests
 
             await commit(provider, **make())

@@ -288,7 +288,7 @@ def finish(draft: Draft, status: WorkflowStatus, *, error: ErrorRecord | None = 
     for pointer in draft.live():
         if pointer.status is not PointerStatus.FAILED:
             _drop(draft, pointer)
-    draft.cancel_children = True
+    draft.cancel_children = draft.definition is None or draft.definition.starts_children
     failure = draft.error if status in {WorkflowStatus.FAILED, WorkflowStatus.TERMINATED} else None
     draft.note(
         _ENDINGS[status], duration=max(0, draft.now - draft.state.created_at), error=failure, detail=draft.reason

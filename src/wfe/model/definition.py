@@ -210,6 +210,11 @@ class WorkflowDefinition(Generic[D]):
         return {place.step.id: place for place in _walk(self.root, "", 0)}
 
     @cached_property
+    def starts_children(self) -> bool:
+        """Whether instances of it may have children."""
+        return any(place.step.kind is StepKind.SUB_WORKFLOW for place in self.places.values())
+
+    @cached_property
     def hash(self) -> str:
         """Hex digest of the structure (32 characters)."""
         plain = msgspec.json.encode(_structure(self.root), order="deterministic")

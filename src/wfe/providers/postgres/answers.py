@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from wfe.model.definition import DefinitionKey
-from wfe.ports.store import InboxRow, ItemsRow, LoadedInstance, ParentLink
+from wfe.ports.store import Delivery, InboxRow, ItemsRow, LoadedInstance, ParentLink
 
-__all__ = ["Answer", "Answers"]
+__all__ = ["Answer", "Answers", "delivery", "inbox_row"]
 
 
 class Answer(NamedTuple):
@@ -26,7 +26,7 @@ class Answers:
     """All rows of one call, by kind."""
 
     END, REFUSED, NOT_STARTED, NOT_PUBLISHED, SEQUENCES, HITS, REACHED, UNREAD, DELIVERY = 0, 1, 2, 4, 5, 6, 7, 8, 9
-    HEAD, POINTERS, ITEMS, INBOX = 10, 11, 12, 13
+    INSTANCE, INBOX = 10, 13
 
     def __init__(self, records: Iterable[object]) -> None:
         self._rows: dict[int, list[Answer]] = defaultdict(list)
@@ -52,26 +52,17 @@ class Answers:
 
     def loaded(self) -> list[LoadedInstance]:
         """Give the instances that were taken, in the order of the rows."""
-        pointers = {row.i[0]: row.b for row in self.all(self.POINTERS)}
-        items = {row.i[0]: (row.i[1:], row.b) for row in self.all(self.ITEMS)}
         inbox: dict[int, list[Answer]] = defaultdict(list)
         for row in self.all(self.INBOX):
             inbox[row.i[0]].append(row)
-        return [
-            _loaded(head, pointers.get(head.i[0], ()), items.get(head.i[0]), inbox.get(head.i[0], ()))
-            for head in self.all(self.HEAD)
-        ]
+        return [_loaded(row, inbox.get(row.i[0], ())) for row in self.all(self.INSTANCE)]
 
 
-def _loaded(
-    head: Answer,
-    pointers: Sequence[bytes],
-    items: tuple[Sequence[int], Sequence[bytes]] | None,
-    inbox: Sequence[Answer],
-) -> LoadedInstance:
-    _, fence, revision, run, created_at, activations, version, parent_pointer = head.i
-    instance_id, definition_id, definition_hash = head.s[:3]
-    name, reference, parent_id, on_parent_end = cast("Sequence[str | None]", head.s[3:])
+def _loaded(row: Answer, inbox: Sequence[Answer]) -> LoadedInstance:
+    _, fence, revision, run, created_at, activations, version, parent_pointer, count, *with_items = row.i
+    head, data, values, *states = row.b
+    instance_id, definition_id, definition_hash = row.s[:3]
+    name, reference, parent_id, on_parent_end = cast("Sequence[str | None]", row.s[3:])
     parent = None if parent_id is None else ParentLink(parent_id, parent_pointer, on_parent_end or "")
     return LoadedInstance(
         id=instance_id,
@@ -79,13 +70,13 @@ def _loaded(
         fence=fence,
         revision=revision,
         run=run,
-        head=head.b[0],
-        data=head.b[1],
-        values=head.b[2],
+        head=head,
+        data=data,
+        values=values,
         created_at=created_at,
-        pointers=pointers,
-        items=[] if items is None else [ItemsRow(*row) for row in zip(*items, strict=True)],
-        inbox=[inbox_row(row, instance_id, *row.s) for row in inbox],
+        pointers=states[:count],
+        items=[ItemsRow(*items) for items in zip(with_items, states[count:], strict=True)],
+        inbox=[inbox_row(message, instance_id, *message.s) for message in inbox],
         name=name,
         reference=reference,
         parent=parent,
@@ -98,3 +89,9 @@ def inbox_row(row: Answer, instance_id: str, name: str, key: str) -> InboxRow:
     _, row_id, pointer, wait, sequence = row.i
     message, payload = row.b
     return InboxRow(row_id, instance_id, message, pointer, wait, sequence, name, key, payload)
+
+
+def delivery(row: Answer) -> Delivery:
+    """Give what an answer of kind DELIVERY tells."""
+    instance_id, owner, name, key = row.s
+    return Delivery(instance_id, owner, inbox_row(row, instance_id, name, key))

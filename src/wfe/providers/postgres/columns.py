@@ -14,9 +14,18 @@ from typing import TypeAlias, TypeVar
 
 from wfe.model.definition import DefinitionKey
 from wfe.model.document import EMPTY_DOCUMENT
-from wfe.ports.store import Batch, Changes, InboxInsert, ParentLink, Publish, Start, TransitionWrite
+from wfe.ports.store import Batch, Changes, InboxInsert, ParentLink, PointerRow, Publish, Start, TransitionWrite
 
-__all__ = ["Argument", "Columns", "batch_key", "plans_of", "topic_of"]
+__all__ = [
+    "Argument",
+    "Columns",
+    "batch_key",
+    "keep_of",
+    "known_plans",
+    "plans_of",
+    "topic_of",
+    "with_last_of_each_slot",
+]
 
 Argument: TypeAlias = object
 """What asyncpg encodes: scalars, and lists of them for arrays."""
@@ -82,7 +91,7 @@ class Rows:
     def add(self, place: int, changes: Changes) -> None:
         """Add what one transition or start writes besides its instance row, log row and first document."""
         places, slots, states = self.pointers
-        for pointer in changes.pointers if len(changes.pointers) < _SEVERAL else _last_of_each(changes.pointers, _SLOT):
+        for pointer in with_last_of_each_slot(changes.pointers):
             places.append(place)
             slots.append(pointer.slot)
             states.append(pointer.state)
@@ -272,6 +281,16 @@ class Columns:
         ]
 
 
+def keep_of(changes: Changes) -> int:
+    """Say what becomes of the hold on an instance, in the numbers of the functions."""
+    return _ENDED if changes.ended else _HELD if changes.hold else _GIVEN_BACK
+
+
+def with_last_of_each_slot(pointers: Sequence[PointerRow]) -> Collection[PointerRow]:
+    """Give the pointers without those that a later one of the same slot replaces."""
+    return pointers if len(pointers) < _SEVERAL else _last_of_each(pointers, _SLOT)
+
+
 def known_plans(runnable: Collection[DefinitionKey], plans: Mapping[DefinitionKey, int]) -> list[int]:
     """Give the numbers of definitions; one that has none yet has no instance to take."""
     return [plans[key] for key in runnable if key in plans]
@@ -283,7 +302,7 @@ def _state_columns(changes: Sequence[Changes]) -> list[Argument]:
         [change.run for change in changes],
         [change.head for change in changes],
         [change.wake_at for change in changes],
-        [_ENDED if change.ended else _HELD if change.hold else _GIVEN_BACK for change in changes],
+        [keep_of(change) for change in changes],
         [change.first_sequence for change in changes],
         [change.record_count for change in changes],
         [change.records for change in changes],

@@ -21,13 +21,13 @@ from wfe.model.definition import DefinitionKey
 from wfe.ports.store import (
     Batch,
     CommitReply,
-    Delivery,
     Publication,
     PublishOutcome,
     StartOutcome,
     TransitionOutcome,
 )
-from wfe.providers.postgres.answers import Answer, Answers, inbox_row
+from wfe.providers.postgres.alone import Small
+from wfe.providers.postgres.answers import Answers, delivery
 from wfe.providers.postgres.columns import Columns
 from wfe.providers.postgres.place import Place
 from wfe.providers.postgres.pool import Pool
@@ -59,17 +59,29 @@ class Commit:
         self._pool = pool
         self._durable = durable
         self._statement = _statement(pool.place)
+        self._small = Small(pool.place, durable=durable)
 
     async def __call__(self, batch: Batch, plans: Mapping[DefinitionKey, int]) -> CommitReply:
         """Write a batch; `plans` has the numbers of its definitions."""
+        alone = self._small.alone(batch, plans)
+        if alone is not None:
+            reply = alone.read(batch, await self._send(alone.statement, alone.arguments))
+            if reply is not None:
+                return reply
+        return await self._commit(batch, plans)
+
+    async def _send(self, statement: str, arguments: Sequence[object]) -> Sequence[object]:
+        async def send(connection: asyncpg.Connection, _attempt: int) -> Sequence[object]:
+            rows: Sequence[object] = await connection.fetch(statement, *arguments)
+            return rows
+
+        return await self._pool.run("commit a batch", send, first=True)
+
+    async def _commit(self, batch: Batch, plans: Mapping[DefinitionKey, int]) -> CommitReply:
         columns = Columns(batch, plans, durable=self._durable)
         arguments = columns.arguments()
-
-        async def send(connection: asyncpg.Connection, _attempt: int) -> Answers:
-            return Answers(await connection.fetch(self._statement, *arguments))
-
         while True:
-            answers = await self._pool.run("commit a batch", send, first=True)
+            answers = Answers(await self._send(self._statement, arguments))
             try:
                 return _Reply(batch, columns, answers).read()
             except Disturbed:
@@ -103,7 +115,7 @@ class _Reply:
             publishes=self._publications() if self._batch.publishes else (),
             inbox=self._inbox() if self._batch.inbox else (),
             unread=() if unread is None else unread.s,
-            deliveries=[_delivery(row) for row in self._answers.all(Answers.DELIVERY)],
+            deliveries=[delivery(row) for row in self._answers.all(Answers.DELIVERY)],
             taken=self._answers.loaded(),
             children=children,
         )
@@ -169,8 +181,3 @@ class _Reply:
         assert row is not None, "commit_v1 tells whom messages reached"
         own = len(self._batch.inbox)
         return [n != 0 for n in row.i[-own:]]
-
-
-def _delivery(row: Answer) -> Delivery:
-    instance_id, owner, name, key = row.s
-    return Delivery(instance_id, owner, inbox_row(row, instance_id, name, key))

@@ -7,7 +7,8 @@
 -- The settings keep the plans of all sizes of tables: joins walk the given arrays in their order, which is the order of
 -- the locks, and look rows up by key.
 
--- Whole instances: kinds 10 (head), 11 (pointers), 12 (items), 13 (one inbox row).
+-- Whole instances: kinds 10 (the instance: eight numbers, how many pointers, the pointers that items belong to; head, data,
+-- values, states of the pointers, items) and 13 (one inbox row).
 CREATE FUNCTION @schema@.load_v1(p_ns bigint[]) RETURNS SETOF @schema@.answer
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
@@ -16,24 +17,19 @@ AS $function$
 BEGIN
     RETURN QUERY
         SELECT 10,
-            ARRAY[i.n, i.fence, i.revision, i.run, i.created_at, i.activations, p.version, i.parent_pointer],
+            ARRAY[i.n, i.fence, i.revision, i.run, i.created_at, i.activations, p.version, i.parent_pointer,
+                cardinality(r.states)] || q.pointers,
             ARRAY[i.id, p.id, p.hash, i.name, i.reference, i.parent_id, i.on_parent_end]::text[],
-            ARRAY[i.head, d.data, d.vals]
+            ARRAY[i.head, d.data, d.vals] || r.states || q.items
         FROM unnest(p_ns) WITH ORDINALITY AS t(n, ord)
         JOIN @schema@.instance i ON i.n = t.n
         JOIN @schema@.document d ON d.n = t.n
         JOIN @schema@.plan p ON p.n = i.plan
+        CROSS JOIN LATERAL (SELECT coalesce(array_agg(r.state ORDER BY r.slot), '{}') AS states
+            FROM @schema@.pointer r WHERE r.n = t.n) r
+        CROSS JOIN LATERAL (SELECT array_agg(q.pointer ORDER BY q.pointer) AS pointers,
+            array_agg(q.items ORDER BY q.pointer) AS items FROM @schema@.item q WHERE q.n = t.n) q
         ORDER BY t.ord;
-    RETURN QUERY
-        SELECT 11, ARRAY[r.n], NULL::text[], array_agg(r.state ORDER BY r.slot)
-        FROM unnest(p_ns) AS t(n)
-        JOIN @schema@.pointer r ON r.n = t.n
-        GROUP BY r.n;
-    RETURN QUERY
-        SELECT 12, r.n || array_agg(r.pointer ORDER BY r.pointer), NULL::text[], array_agg(r.items ORDER BY r.pointer)
-        FROM unnest(p_ns) AS t(n)
-        JOIN @schema@.item r ON r.n = t.n
-        GROUP BY r.n;
     RETURN QUERY
         SELECT 13, ARRAY[r.n, r.id, r.pointer, r.wait, r.sequence], ARRAY[r.name, r.key], ARRAY[r.message, r.payload]
         FROM unnest(p_ns) AS t(n)
@@ -87,7 +83,7 @@ BEGIN
 END
 $function$;
 
--- Kinds: 0 (now, next wake, next event), 10 to 13 (what was taken).
+-- Kinds: 0 (now, next wake, next event), 10 and 13 (what was taken).
 -- p_plans null: any definition; p_ids null: whatever is due; p_idle: those in p_ids also without anything to do;
 -- p_again: the reply of an earlier call with this p_batch was lost.
 CREATE FUNCTION @schema@.claim_v1(

@@ -11,7 +11,7 @@
 -- Kinds of answers: 0 (now, repeated), 1 (refused transitions: place and outcome by turns), 2 (starts not made: the same),
 -- 4 (places of publishes with an outcome other than created: the same), 5 (sequence number of each publish, by its place),
 -- 6 (sequence number of each delivery), 7 (instances reached by m_*, 0 for none), 8 (unread ids), 9 (one delivery),
--- 10 to 13 (what was taken).
+-- 10 and 13 (what was taken).
 CREATE FUNCTION @schema@.commit_v1(
     p_batch bytea, p_session text, p_flags integer, p_stripes integer[], p_promote integer,
     p_room integer, p_plans integer[],
