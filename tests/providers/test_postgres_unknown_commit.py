@@ -266,6 +266,59 @@ class TestOneCut:
         assert list(reply.starts) == [StartOutcome.CONFLICT]
 
 
+class TestAlone:
+    """Batches of one are sent in a way of their own, and happen once all the same."""
+
+    @pytest.mark.parametrize("moment", [*CUTS, Moment.LATE])
+    async def test_transition_happens_once(self, line: Line, moment: Moment) -> None:
+        """A lone transition whose answer was lost is accepted once, and known to be."""
+        await prepare(line)
+        line.leave_behind()
+
+        reply = await line.cut(moment, batch(transitions=[transition("held", 1, 1, head=MARK, **announcements(2, 3))]))
+        if moment is Moment.LATE:
+            await line.let_go()
+
+        held = await line.direct.store.get("held")
+        assert list(reply.transitions) == [TransitionOutcome.ACCEPTED]
+        assert held is not None
+        assert held.revision == 2
+        assert await line.count("log WHERE revision = 2") == 1
+
+    @pytest.mark.parametrize("moment", [*CUTS, Moment.LATE])
+    async def test_start_happens_once(self, line: Line, moment: Moment) -> None:
+        """A lone start whose answer was lost is told as made by this very batch."""
+        await prepare(line)
+        line.leave_behind()
+
+        reply = await line.cut(moment, batch(starts=[start("new", hold=True, head=MARK)]))
+        if moment is Moment.LATE:
+            await line.let_go()
+
+        new = await line.direct.store.get("new")
+        assert list(reply.starts) == [StartOutcome.CREATED]
+        assert new is not None
+        assert (new.revision, new.fence, new.owner) == (1, 1, HERE)
+
+    @pytest.mark.parametrize("moment", [*CUTS, Moment.LATE])
+    async def test_event_is_delivered_once(self, line: Line, moment: Moment) -> None:
+        """A lone event whose answer was lost is published once, and its reply has the instance that it took."""
+        await prepare(line)
+        line.leave_behind()
+
+        reply = await line.cut(moment, batch(publishes=[event(key="awaited", payload=MARK, event_id="lone")], room=1))
+        if moment is Moment.LATE:
+            await line.let_go()
+
+        waiting = await line.direct.store.get("waiting")
+        (taken,) = reply.taken
+        assert [each.outcome for each in reply.publishes] == [PublishOutcome.CREATED]
+        assert (taken.id, [row.payload for row in taken.inbox]) == ("waiting", [MARK])
+        assert waiting is not None
+        assert (waiting.fence, waiting.owner) == (taken.fence, HERE)
+        assert await line.count("event") == 2
+
+
 class TestManyCuts:
     """Connections are lost again and again."""
 
