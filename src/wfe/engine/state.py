@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from wfe.engine.merging import Writer
 from wfe.engine.timers import Timers
 from wfe.model.document import EMPTY_DOCUMENT
 from wfe.model.instance import Head
@@ -96,7 +97,7 @@ class InstanceState:
         """Pointers whose bodies run or may run."""
         self.pending = {pointer.id for pointer in self.pointers.values() if pointer.status is PointerStatus.PENDING}
         """Pointers that were reached but have not begun."""
-        self.writers: dict[str, tuple[int, int, str]] = {}
+        self.writers: dict[str, Writer] = {}
         """Data field → (revision, pointer, step) of its last writer since the instance was taken."""
 
     @staticmethod

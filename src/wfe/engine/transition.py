@@ -6,12 +6,13 @@ has happened; that makes a decision a pure function although its rules write ste
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from wfe.engine.asking import LoopItem
+from wfe.engine.merging import Merging, Writer
 from wfe.engine.state import encode_head, encode_pointer
 from wfe.model.document import Limits, Patch, check_size, merge
 from wfe.model.errors import DataError
@@ -53,7 +54,7 @@ class Transition:
         changed: list[Pointer],
         gone: list[int],
         items: dict[int, bytes],
-        writers: dict[str, tuple[int, int, str]],
+        writers: Mapping[str, Writer],
         run: list[int],
         stop: list[int],
         again: bool,
@@ -90,7 +91,6 @@ class Draft:
         "changed",
         "children",
         "consumed",
-        "data",
         "definition",
         "ended",
         "error",
@@ -104,6 +104,7 @@ class Draft:
         "is_overdue",
         "items",
         "limits",
+        "merging",
         "messages",
         "next_pointer",
         "next_slot",
@@ -124,7 +125,6 @@ class Draft:
         "todo",
         "unsubscribe",
         "values",
-        "writers",
     )
 
     def __init__(
@@ -155,14 +155,13 @@ class Draft:
         self.open = head.open
         self.failed = head.failed
         self.first_failed = head.first_failed
-        self.data = state.data
+        self.merging: Merging | None = None
         self.values = state.values
         self.changed: dict[int, Pointer] = {}
         self.gone: dict[int, Pointer] = {}
         self.gone_slots: set[int] = set()
         self.items: dict[int, bytes] = {}
         self.split: dict[int, list[msgspec.Raw]] = {}
-        self.writers: dict[str, tuple[int, int, str]] = {}
         self.run: list[int] = []
         self.stop: list[int] = []
         self.todo: list[tuple[int, Callable[[], None]]] = []
@@ -193,6 +192,12 @@ class Draft:
             or self.status is not WorkflowStatus.RUNNABLE
             or self.definition is None
         )
+
+    @property
+    def data(self) -> bytes:
+        """The data document, with what this draft has merged."""
+        merging = self.merging
+        return self.state.data if merging is None or not merging.has_changed else merging.document
 
     def find(self, pointer_id: int) -> Pointer | None:
         """Give a live pointer as this draft sees it."""
@@ -296,10 +301,12 @@ class Draft:
         Raises:
             DataError: The data would be too large, or (strict_data) a parallel branch has written a field since `base`.
         """
+        merging = self.merging
+        if merging is None:
+            merging = self.merging = Merging(self.state.data)
         clashes = []
-        fields = (*patch.changed, *patch.removed) if patch.removed else patch.changed
-        for field in fields:
-            last = self.writers.get(field) or self.state.writers.get(field)
+        for field in (*patch.changed, *patch.removed) if patch.removed else patch.changed:
+            last = merging.writers.get(field) or self.state.writers.get(field)
             if last is not None and last[0] > base and last[1] != pointer.id:
                 clashes.append((field, last[2]))
         if clashes:
@@ -308,20 +315,22 @@ class Draft:
                 msg = f"Step {pointer.step!r} and a parallel branch both wrote {text}, against strict_data."
                 raise DataError(msg, path=f"$.{clashes[0][0]}", reason="overwritten")
             self.note(LifecycleKind.DATA_OVERWRITTEN, pointer, detail=f"{pointer.step!r} overwrote {text}")
-        data = merge(self.data, patch)
-        check_size(data, self.limits.max_data_bytes, f"The data of instance {self.state.id!r}")
-        self.data = data
-        revision = self.state.revision + 1
-        for field in fields:
-            self.writers[field] = (revision, pointer.id, pointer.step)
+        merging.write(
+            patch,
+            (self.state.revision + 1, pointer.id, pointer.step),
+            limit=self.limits.max_data_bytes,
+            what=f"The data of instance {self.state.id!r}",
+        )
 
-    def merged(self) -> tuple[bytes, bytes, dict[str, tuple[int, int, str]], int]:
+    def merged(self) -> tuple[int, bytes, int]:
         """Give what merging changes, for `unmerge`."""
-        return self.data, self.values, dict(self.writers), len(self.records)
+        return 0 if self.merging is None else self.merging.mark(), self.values, len(self.records)
 
-    def unmerge(self, before: tuple[bytes, bytes, dict[str, tuple[int, int, str]], int]) -> None:
+    def unmerge(self, before: tuple[int, bytes, int]) -> None:
         """Drop what an answer merged: its attempt failed after all."""
-        self.data, self.values, self.writers, count = before
+        mark, self.values, count = before
+        if self.merging is not None:
+            self.merging.undo(mark)
         del self.records[count:]
 
     def merge_values(self, patch: Patch) -> None:
@@ -351,6 +360,7 @@ class Draft:
             self.error,
             head.start_at if self.next_pointer == 1 else 0,
         )
+        data = self.data
         changed = list(self.changed.values())
         run = [number for number in self.run if number in self.changed and self.changed[number].runs_body]
         busy = not self.ended and (bool(run) or self.again or self._still_running())
@@ -370,7 +380,7 @@ class Draft:
             ended=self.ended,
             pointers=[PointerRow(pointer.slot, encode_pointer(pointer)) for pointer in changed],
             pointers_gone=gone_slots,
-            data=None if self.data is self.state.data else self.data,
+            data=None if data is self.state.data else data,
             values=None if self.values is self.state.values else self.values,
             items=[ItemsRow(number, text) for number, text in self.items.items()] if self.items else (),
             items_gone=[number for number in self.gone if number in known_items] if known_items else (),
@@ -393,12 +403,12 @@ class Draft:
         return Transition(
             changes=changes,
             head=new_head,
-            data=self.data,
+            data=data,
             values=self.values,
             changed=changed,
             gone=list(self.gone),
             items=self.items,
-            writers=self.writers,
+            writers={} if self.merging is None else self.merging.writers,
             run=run,
             stop=self.stop,
             again=self.again and not self.ended,

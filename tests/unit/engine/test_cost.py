@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import wfe.engine.merging
 import wfe.engine.transition
 from tests.unit.engine.harness import T0, World, block, body, plan
 from wfe.engine.advance import advance
@@ -220,3 +221,33 @@ def test_many_sleepers_cost_no_more_each() -> None:
         return counter.all / width
 
     assert cost(2_000) <= cost(200) * 1.1
+
+
+def test_answers_that_write_are_joined_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many answers one transition takes, the data document is split once and joined once."""
+    width = 50
+    blocks = tuple(block(body(f"b{number}")) for number in range(width))
+    world = World(plan(Step(id="p", kind=StepKind.PARALLEL, blocks=blocks)))
+    answers = [world.answering(f"b{number}", NEXT, **{f"x{number}": number}) for number in range(width)]
+    splits: list[bytes] = []
+    joins: list[int] = []
+    real = wfe.engine.merging.Merging
+
+    class Counting(real):  # type: ignore[misc, valid-type]  # the class of the module, whatever it is
+        def __init__(self, document: bytes) -> None:
+            splits.append(document)
+            super().__init__(document)
+
+        @property
+        def document(self) -> bytes:
+            joins.append(self._joined is None)
+            found: bytes = super().document
+            return found
+
+    monkeypatch.setattr(wfe.engine.transition, "Merging", Counting)
+
+    world.advance(*answers)
+
+    assert world.data == {f"x{number}": number for number in range(width)}
+    assert len(splits) == 1
+    assert sum(joins) == 1

@@ -383,7 +383,7 @@ def test_a_child_of_a_branch_that_is_cut_short_is_cancelled() -> None:
 
 def test_the_end_tells_the_parent_and_the_children() -> None:
     """One message to the parent with status, data and error; the children are cancelled."""
-    world = World(plan(body("a")))
+    world = World(plan(body("a"), child()))
     world.state.parent = ParentLink("parent", 3)
 
     transition = world.fail("a", "broken")
@@ -395,6 +395,16 @@ def test_the_end_tells_the_parent_and_the_children() -> None:
     assert (told.pointer, told.child_id, told.status) == (3, "i", WorkflowStatus.FAILED)
     assert told.error is not None
     assert transition.changes.cancel_children is not None
+
+
+def test_the_end_tells_nobody_where_there_can_be_no_children() -> None:
+    """A definition without sub-workflows costs its end no look for children."""
+    world = World(plan(body("a")))
+
+    transition = world.fail("a", "broken")
+
+    assert transition.changes.ended
+    assert transition.changes.cancel_children is None
 
 
 def test_messages_are_packed_and_unpacked() -> None:
