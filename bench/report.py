@@ -117,7 +117,7 @@ def _rows_of_store(collected: Collected, store: str) -> list[Row]:
         _limited(collected, store, "10,000 waiting, MB", "mem", "rss_mb", limit=100, text="< 100 MB"),
         _limited(collected, store, "start of a new host on them, s", "mem-again", "open_s", limit=1.0, text="< 1 s"),
         _limited(collected, store, "its memory, MB", "mem-again", "rss_mb", limit=100, text="< 100 MB"),
-        _limited(collected, store, "first workflow in a fresh store, ms", "cold", "first_ms", limit=50, text="< 50 ms"),
+        _first(collected, store),
         *_counted(collected, store),
     ]
 
@@ -164,6 +164,14 @@ def _limited(
     ours, floor, dbos = (collected.median(store, peer, workload, figure) for peer in ("wfe", "floor", "dbos"))
     must = Check(ours, limit, at_least=False, text=text)
     return Row(what, store, _shown(ours, floor, dbos), must, _against_floor(ours, floor, floor_times))
+
+
+def _first(collected: Collected, store: str) -> Row:
+    """From nothing to the first result; what is asked of it is asked of a fresh file, not of a server."""
+    shown = _shown(*(collected.median(store, peer, "cold", "first_ms") for peer in ("wfe", "floor", "dbos")))
+    ours = collected.median(store, "wfe", "cold", "first_ms")
+    must = Check(ours, 50, at_least=False, text="< 50 ms") if store == "sqlite" else None
+    return Row("first workflow in a fresh store, ms", store, shown, must, None)
 
 
 def _spread(collected: Collected, store: str, what: str, workload: str, prefix: str) -> Row:

@@ -41,7 +41,7 @@ Context = StepExecutionContext[Data]
 PAGE = 500
 LOOP_SIZES = (100, 1_000, 20_000)
 SHORT_CHAIN = 50
-STEPS_PER_SIZE = 3_000  # short loops and chains are repeated until so many steps have been measured
+STEPS_PER_SIZE = 4_000  # short loops and chains are repeated until so many steps have been measured
 MAX_REPEATS = 20
 
 
@@ -161,28 +161,34 @@ async def loop(peer: WfePeer, order: Order) -> Figures:
     )
     peer.host.register(definition)
     sizes = [size for size in LOOP_SIZES if size < order.size] + [order.size]
-    figures: Figures = {}
-    for turns in sizes:
-        await peer.run_one(definition, {"x": 0, "turns": 10}, expected=10)  # warm
-        figures[f"turns_{turns}_us"] = await _cost_per_step(peer, definition, {"x": 0, "turns": turns}, turns)
-    return figures
+    await peer.run_one(definition, {"x": 0, "turns": 10}, expected=10)  # warm
+    costs = await _costs(peer, {turns: (definition, {"x": 0, "turns": turns}) for turns in sizes})
+    return {f"turns_{turns}_us": cost for turns, cost in costs.items()}
 
 
 async def chains(peer: WfePeer, order: Order) -> Figures:
     """Microseconds per step of chains of different lengths, one instance at a time; `size` is the longest."""
-    figures: Figures = {}
-    for steps in (SHORT_CHAIN, order.size):
-        definition = chain_definition(steps)
+    definitions = {steps: chain_definition(steps) for steps in (SHORT_CHAIN, order.size)}
+    for steps, definition in definitions.items():
         peer.host.register(definition)
         await peer.run_one(definition, {"x": 0}, expected=steps)  # warm
-        figures[f"steps_{steps}_us"] = await _cost_per_step(peer, definition, {"x": 0}, steps)
-    return figures
+    costs = await _costs(peer, {steps: (definition, {"x": 0}) for steps, definition in definitions.items()})
+    return {f"steps_{steps}_us": cost for steps, cost in costs.items()}
 
 
-async def _cost_per_step(peer: WfePeer, definition: WorkflowDefinition[Data], data: Data, steps: int) -> float:
-    repeats = min(MAX_REPEATS, max(1, STEPS_PER_SIZE // steps))
-    samples = [await peer.run_one(definition, data, expected=steps) for _ in range(repeats)]
-    return round(statistics.median(samples) / steps * 1e6, 2)
+async def _costs(peer: WfePeer, cases: dict[int, tuple[WorkflowDefinition[Data], Data]]) -> Figures:
+    """Microseconds per step of runs of several lengths: steps of the run → median.
+
+    The runs of all lengths are spread over the same time: a disk that becomes slower meanwhile hits all of them.
+    """
+    repeats = {steps: min(MAX_REPEATS, max(1, STEPS_PER_SIZE // steps)) for steps in cases}
+    most = max(repeats.values())
+    samples: dict[int, list[float]] = {steps: [] for steps in cases}
+    for turn in range(most):
+        for steps, (definition, data) in cases.items():
+            if turn * repeats[steps] // most < (turn + 1) * repeats[steps] // most:
+                samples[steps].append(await peer.run_one(definition, data, expected=steps))
+    return {steps: round(statistics.median(found) / steps * 1e6, 2) for steps, found in samples.items()}
 
 
 async def count(peer: WfePeer, order: Order) -> Figures:
