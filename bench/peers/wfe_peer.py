@@ -176,7 +176,7 @@ async def chains(peer: WfePeer, order: Order) -> Figures:
     return {f"steps_{steps}_us": cost for steps, cost in costs.items()}
 
 
-async def _costs(peer: WfePeer, cases: dict[int, tuple[WorkflowDefinition[Data], Data]]) -> Figures:
+async def _costs(peer: WfePeer, cases: dict[int, tuple[WorkflowDefinition[Data], Data]]) -> dict[int, float]:
     """Microseconds per step of runs of several lengths: steps of the run → median.
 
     The runs of all lengths are spread over the same time: a disk that becomes slower meanwhile hits all of them.
