@@ -177,15 +177,90 @@ async def test_a_child_that_takes_too_long(host: WorkflowHost) -> None:
     assert (await host.wait(found.id, timeout=SECONDS)).status is WorkflowStatus.CANCELLED
 
 
-async def test_a_child_of_an_unknown_definition_fails_the_step(host: WorkflowHost) -> None:
-    """With the names of what is registered."""
-    parent = WorkflowBuilder().sub_workflow("unknown").build("parent")
+async def blocked_by(host: WorkflowHost, instance_id: str, cause: str) -> None:
+    """Wait until the instance shows that it is blocked by something."""
 
-    result = await host.run(parent, timeout=SECONDS)
+    async def so() -> bool:
+        instance = await host.get_workflow(instance_id)
+        assert instance.status is WorkflowStatus.RUNNABLE
+        return cause in (instance.blocked_reason or "")
 
-    assert result.status is WorkflowStatus.FAILED
-    assert result.error is not None
-    assert (result.error.code, "unknown" in result.error.message) == ("definition_not_found", True)
+    await eventually(so)
+
+
+@pytest.mark.parametrize("version", [None, 2])
+async def test_a_child_of_an_unknown_definition_blocks_visibly(host: WorkflowHost, version: int | None) -> None:
+    """The parent waits with its reason, and goes on when the child's definition is registered, in the right version."""
+    parent = WorkflowBuilder().sub_workflow("late", version=version, outputs={"got": "result"}).build("parent")
+    if version is not None:
+        host.register(WorkflowBuilder().start_with(put("old", result="old")).build("late"))
+    instance_id = await host.start_workflow(parent)
+
+    await blocked_by(host, instance_id, "definition 'late'" if version is None else "definition 'late' version 2")
+    host.register(WorkflowBuilder().start_with(put("new", result="new")).build("late", version=2))
+    result = await host.wait(instance_id, timeout=SECONDS)
+
+    assert result.data == {"got": "new"}
+
+
+async def test_a_child_that_is_deregistered_blocks_the_parent_that_reaches_it(host: WorkflowHost) -> None:
+    """What ran before it is recorded and not repeated; `when` is asked once."""
+    asked: list[bool] = []
+    gate = Gate(before=True)
+
+    def wanted(data: dict[str, bool]) -> bool:
+        asked.append(data["before"])
+        return True
+
+    child = WorkflowBuilder().start_with(put("c", result=5)).build("child")
+    parent = (
+        WorkflowBuilder()
+        .start_with(gate.body)
+        .sub_workflow("child", outputs={"got": "result"})
+        .when(wanted)
+        .build("parent")
+    )
+    host.register(child, parent)
+    instance_id = await host.start_workflow("parent")
+    await gate.entered()
+    host.deregister("child", 1)
+    gate.open()
+
+    await blocked_by(host, instance_id, "definition 'child'")
+    host.register(child)
+    result = await host.wait(instance_id, timeout=SECONDS)
+
+    assert (result.data, gate.runs, asked) == ({"before": True, "got": 5}, 1, [True])
+
+
+async def test_a_branch_goes_on_when_its_child_is_registered_while_others_run(host: WorkflowHost) -> None:
+    """Also where the parent is held all the time."""
+    running, before = Gate("running"), Gate("before")
+    child = WorkflowBuilder().start_with(put("c", result=5)).build("child")
+    parent = (
+        WorkflowBuilder()
+        .parallel(running.body, lambda b: b.start_with(before.body).sub_workflow("child", outputs={"got": "result"}))
+        .build("parent")
+    )
+    host.register(child, parent)
+    instance_id = await host.start_workflow("parent")
+    await running.entered()
+    await before.entered()
+    host.deregister("child", 1)
+    before.open()
+
+    async def pending() -> bool:
+        return any(str(each.status) == "pending" for each in (await host.get_workflow(instance_id)).steps)
+
+    async def has_ended() -> bool:
+        return [each.status for each in await children(host, instance_id)] == [WorkflowStatus.COMPLETE]
+
+    await eventually(pending)
+    host.register(child)
+    await eventually(has_ended)
+    running.open()
+
+    assert (await host.wait(instance_id, timeout=SECONDS)).data == {"got": 5}
 
 
 async def test_inputs_that_do_not_fit_fail_the_step(host: WorkflowHost) -> None:

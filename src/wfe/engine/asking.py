@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from wfe.model.pointer import ErrorRecord
     from wfe.ports.store import Start
 
-__all__ = ["AskFailed", "Asker", "ChildRequest", "LoopItem", "Question", "classes_of", "evaluate", "field_of"]
+__all__ = [
+    "AskFailed",
+    "Asker",
+    "ChildRequest",
+    "CodeMissing",
+    "LoopItem",
+    "Question",
+    "classes_of",
+    "evaluate",
+    "field_of",
+]
 
 _MOMENT_SLOTS = frozenset({"duration", "as_of"})
 """Slots whose literal may be a point in time, written `{"at": text}`."""
@@ -36,6 +46,10 @@ class AskFailed(Exception):
         self.error = error
         self.retryable = retryable
         self.classes = classes
+
+
+class CodeMissing(Exception):
+    """What a step needs is not registered on this host (any more). Its pointer waits until it is."""
 
 
 class LoopItem(msgspec.Struct, frozen=True):
@@ -75,7 +89,7 @@ class ChildRequest(NamedTuple):
 class Asker(Protocol):
     """Answers the engine's questions by calling the definition's code.
 
-    `value` and `child` raise `AskFailed`, nothing else.
+    `value` and `child` raise `AskFailed`, and `child` raises `CodeMissing`; nothing else.
     """
 
     def value(self, question: Question) -> object:

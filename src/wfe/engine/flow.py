@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from wfe.engine import failing, structures  # in a cycle: looked up when called
-from wfe.engine.asking import AskFailed, Question, classes_of, evaluate
+from wfe.engine.asking import AskFailed, CodeMissing, Question, classes_of, evaluate
 from wfe.engine.inbox import pack
 from wfe.engine.transition import Draft
 from wfe.model.definition import StepKind
@@ -129,6 +129,9 @@ def enter(  # noqa: PLR0917 - called for every step: a value to hold the place w
         structures.ENTRIES[step.kind](draft, step, pointer)
     except AskFailed as failure:
         fail_asking(draft, pointer, failure)
+    except CodeMissing:
+        # Begun again from here, so not in the phase in which `when` is asked: that was answered.
+        draft.put(_replace(pointer, status=PointerStatus.PENDING, wake=0))
 
 
 def _put_off(draft: Draft, pointer: Pointer) -> None:

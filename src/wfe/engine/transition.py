@@ -425,6 +425,12 @@ class Draft:
                 return True
         return False
 
+    def _is_pending(self) -> bool:
+        """Whether a pointer was reached that has not begun."""
+        if any(pointer.status is PointerStatus.PENDING for pointer in self.changed.values()):
+            return True
+        return any(number not in self.changed and number not in self.gone for number in self.state.pending)
+
     def _wake(self, *, busy: bool) -> Moment | None:
         if self.ended:
             return None
@@ -434,8 +440,8 @@ class Draft:
             return None
         if self.next_pointer == 1:
             return self.head.start_at  # 0: at once
-        if self.definition is None and any(pointer.status is PointerStatus.PENDING for pointer in self.live()):
-            return 0
+        if self._is_pending():
+            return 0  # only code that is missing here can be in the way: whoever has it may go on at once
         own = [pointer.wake for pointer in self.changed.values() if pointer.wake]
         below = self.state.timers.earliest(_Either(self.changed, self.gone))
         if below is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sized
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from wfe.engine.asking import AskFailed
+from wfe.engine.asking import AskFailed, CodeMissing
 from wfe.host.errors_of import class_names, record_of
 from wfe.host.settings import checked_text
 from wfe.model.context import LoopFrame, StepExecutionContext, WithContext
@@ -76,7 +76,9 @@ class RunnerAsker:
         """Make the start of a child."""
         try:
             return self._make_child(self._state, request)
-        except (DefinitionNotFound, DataError) as error:
+        except DefinitionNotFound as error:  # deregistered since the instance was taken
+            raise CodeMissing(str(error)) from error
+        except DataError as error:
             raise AskFailed(record_of(error), classes=class_names(error)) from error
 
     def _typed(self, data: bytes) -> Any:  # noqa: ANN401 - the author's class

@@ -166,6 +166,12 @@ class HostCore:
                 self.committer.transition(runner, write)
         self.committer.flush()
 
+    def code_came(self) -> None:
+        """Something was registered: branches of held instances that waited for it go on. The sweep finds the others."""
+        for runner in self.runners.values():
+            if runner.state.pending:
+                runner.deliver(TimePassed())
+
     def batch_committed(self, reply: CommitReply) -> None:
         """Pass on what a batch caused for others."""
         for loaded in reply.taken:

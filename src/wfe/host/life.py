@@ -256,8 +256,10 @@ class Life:
         """A definition (or a step type) was registered: record it, and let what waited for it go on."""
         if registration is not None:
             self._unsaved.append(registration)
-        if self._core is not None and self._unsaved:
-            self._core.background(self._save_while_running())
+        if self._core is not None:
+            self._core.code_came()
+            if self._unsaved:
+                self._core.background(self._save_while_running())
         self.look_around()
 
     async def _save_while_running(self) -> None:

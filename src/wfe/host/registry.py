@@ -82,14 +82,21 @@ class Registration:
         self.bodies: dict[str, Body] = {}
         self.missing: tuple[str, ...] = ()
 
-    def resolve(self, step_types: dict[str, Callable[..., Any]], executors: dict[str, StepExecutor]) -> None:
-        """Find the body of each step; `missing` says what was not found."""
+    def resolve(
+        self,
+        step_types: dict[str, Callable[..., Any]],
+        executors: dict[str, StepExecutor],
+        knows: Callable[[str, int | None], bool],
+    ) -> None:
+        """Find the body of each step, and the definitions of children; `missing` says what was not found."""
         missing: list[str] = []
         self.bodies = {}
         for step in self.definition.steps:
             for slot, value in step.values.items():
                 if type(value).__name__ == "Code" and (step.id, slot) not in self.definition.code:
                     missing.append(f"the code of {slot!r} of step {step.id!r}")
+            if step.kind is StepKind.SUB_WORKFLOW:
+                missing.extend(_missing_child(step, knows))
             if step.kind is not StepKind.BODY:
                 continue
             own = self.definition.code.get((step.id, "body"))
@@ -102,6 +109,14 @@ class Registration:
             timeout = policies.timeout or self.definition.default_policies.timeout
             self.bodies[step.id] = Body(step, function, executor, timeout)
         self.missing = tuple(missing)
+
+
+def _missing_child(step: Step, knows: Callable[[str, int | None], bool]) -> Iterator[str]:
+    child, version = str(step.option("definition_id")), step.option("version")
+    version = version if isinstance(version, int) else None
+    if not knows(child, version):
+        which = "" if version is None else f" version {version}"
+        yield f"definition {child!r}{which} of step {step.id!r}"
 
 
 class Registry:
@@ -131,20 +146,25 @@ class Registry:
             )
             raise DefinitionError(msg, definition_id=definition.id)
         registration = Registration(definition)
-        registration.resolve(self._step_types, self._executors)
         versions[definition.version] = registration
         self._by_key[registration.key] = registration
-        self._refresh()
+        self._resolve(registration)
+        self._resolve_missing()
         return registration
 
     def deregister(self, definition_id: str, version: int) -> bool:
-        """Take a definition away; its instances become blocked until it is back. False: it was not there."""
+        """Take a definition away: its instances and its parents' are blocked until it is back.
+
+        False: it was not there.
+        """
         registration = self._by_id.get(definition_id, {}).pop(version, None)
         if registration is None:
             return False
         if not self._by_id[definition_id]:
             del self._by_id[definition_id]
         self._by_key.pop(registration.key, None)
+        for each in self._by_key.values():
+            self._resolve(each)  # it may have been the definition of their children
         self._refresh()
         return True
 
@@ -154,7 +174,7 @@ class Registry:
             msg = f"The body of step type {name!r} is a {type(body).__name__}; give a function or a StepBody class."
             raise ConfigurationError(msg)
         self._step_types[name] = cast("Callable[..., Any]", body)
-        self._resolve_again()
+        self._resolve_missing()
 
     def knows_step_type(self, name: str) -> bool:
         """Whether a body or an executor is registered under this name."""
@@ -163,13 +183,20 @@ class Registry:
     def register_executor(self, executor: StepExecutor) -> None:
         """Name an executor, for steps of its type."""
         self._executors[executor.step_type] = executor
-        self._resolve_again()
+        self._resolve_missing()
 
-    def _resolve_again(self) -> None:
+    def _resolve_missing(self) -> None:
         for registration in self._by_key.values():
             if registration.missing:
-                registration.resolve(self._step_types, self._executors)
+                self._resolve(registration)
         self._refresh()
+
+    def _resolve(self, registration: Registration) -> None:
+        registration.resolve(self._step_types, self._executors, self._knows)
+
+    def _knows(self, definition_id: str, version: int | None) -> bool:
+        versions = self._by_id.get(definition_id, {})
+        return bool(versions) if version is None else version in versions
 
     def _refresh(self) -> None:
         self.runnable = frozenset(key for key, found in self._by_key.items() if not found.missing)

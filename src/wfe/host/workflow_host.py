@@ -214,7 +214,7 @@ class WorkflowHost:
         self._life.registered()
 
     def deregister(self, definition_id: str, version: int) -> bool:
-        """Take a definition away; its unfinished instances become blocked until it is back.
+        """Take a definition away: its unfinished instances, and those of its parents, are blocked until it is back.
 
         False: it was not registered.
         """
