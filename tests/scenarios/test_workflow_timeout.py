@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -51,6 +52,22 @@ async def test_the_limit_counts_from_the_start_also_after_a_restart(start_host: 
     instance = await second.get_workflow(instance_id)
     assert instance.duration is not None
     assert instance.duration.total_seconds() >= 0.5
+
+
+async def test_the_limit_of_a_run_that_is_put_off_counts_from_its_start(host: WorkflowHost) -> None:
+    """Not from the call that put it off: one that is put off for longer than its limit has all of its time."""
+    quick = WorkflowBuilder().delay(0.01).workflow_timeout(0.4).build("quick")
+    late = WorkflowBuilder().delay(0.01).wait_for("never", "k").workflow_timeout(0.4).build("late")
+    host.register(quick, late)
+    start_at = datetime.now(UTC) + timedelta(seconds=0.6)
+
+    ids = [await host.start_workflow(name, start_at=start_at) for name in ("quick", "late")]
+    ends = [await host.wait(each, timeout=10) for each in ids]
+
+    assert [end.status for end in ends] == [WorkflowStatus.COMPLETE, WorkflowStatus.FAILED]
+    ended_at = (await host.get_workflow(ids[1])).ended_at
+    assert ended_at is not None
+    assert ended_at >= start_at + timedelta(seconds=0.4)
 
 
 async def test_a_run_in_time_is_not_touched(host: WorkflowHost) -> None:

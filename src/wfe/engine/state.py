@@ -126,9 +126,12 @@ class InstanceState:
         return bytes(split[index])
 
     def deadline(self, definition: WorkflowDefinition[Any]) -> Moment | None:
-        """When the run has taken longer than its workflow timeout; None: it has none."""
+        """When the run has taken longer than its workflow timeout; None: it has none.
+
+        It counts from the start that was asked for: one that was put off does not use it up before it may begin.
+        """
         limit = definition.workflow_timeout
-        return None if limit is None else self.created_at + microseconds(limit)
+        return None if limit is None else max(self.created_at, self.head.start_at) + microseconds(limit)
 
     def apply(self, transition: Transition) -> None:
         """Take over what a transition changed, now that it is committed."""

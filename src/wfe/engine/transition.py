@@ -358,7 +358,7 @@ class Draft:
             self.stopping,
             self.reason,
             self.error,
-            head.start_at if self.next_pointer == 1 else 0,
+            head.start_at,
         )
         data = self.data
         changed = list(self.changed.values())

@@ -48,7 +48,7 @@ class Head(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     error: ErrorRecord | None = None
     """Why it failed."""
     start_at: Moment = 0
-    """When it may begin, until it has; 0: at once."""
+    """Before which it does not begin; 0: it may begin at once. Its workflow timeout counts from then."""
 
 
 @dataclass(frozen=True)
