@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from wfe.model.errors import ProviderUnavailable, WfeError
+from wfe.model.errors import ProviderUnavailable
 from wfe.ports.store import (
     Batch,
     CommitReply,
@@ -33,6 +33,8 @@ _T = TypeVar("_T")
 _MAX_BATCH = 2_000
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
+_KINDS = ("transitions", "starts", "publishes", "inbox")
+"""What of a load can be written part by part."""
 
 
 class PendingStart:
@@ -123,7 +125,7 @@ class Committer:
         load, self._load = self._load, _Load()
         if load.size() > _MAX_BATCH:
             rest = self._load
-            for name in ("transitions", "starts", "publishes", "inbox"):
+            for name in _KINDS:
                 items = getattr(load, name)
                 getattr(rest, name).extend(items[_MAX_BATCH:])
                 del items[_MAX_BATCH:]
@@ -143,26 +145,32 @@ class Committer:
             await asyncio.sleep(0)
 
     async def _write(self, load: _Load) -> None:
+        try:
+            reply = await self._commit(load)
+        except ProviderUnavailable as error:
+            await self._unavailable(load, error)
+        except Exception as error:  # noqa: BLE001 - ours, or one that a provider let out: find whose fault it is
+            if load.size() + bool(load.promote) <= 1:
+                self._culprit(load, error)
+            else:
+                await self._one_by_one(load, error)
+        else:
+            self._tell(load, reply)
+
+    async def _commit(self, load: _Load) -> CommitReply:
+        """Write a batch. Raises what the store does."""
         core = self._core
         # What was decided before the session was lost, or the host was forced to stop, is not written any more.
         load.transitions = [pair for pair in load.transitions if pair[0].held]
         batch, sent = self._batch(load), core.monotonic()
-        try:
-            with core.strays.request():
-                reply = await core.store.commit(batch)
-        except ProviderUnavailable as error:
-            await self._unavailable(load, error)
-        except WfeError as error:
-            await self._one_by_one(load, error)
-        except Exception as error:  # noqa: BLE001 - a provider let a foreign error out: find whose fault it is
-            await self._one_by_one(load, error)
-        else:
-            self._pause = 0.0
-            self.batches += 1
-            core.saw_store_time(reply.now, sent)
-            if batch.session != core.session_id:
-                reply = _of_lost_session(load, reply, core)
-            self._tell(load, reply)
+        with core.strays.request():
+            reply = await core.store.commit(batch)
+        self._pause = 0.0
+        self.batches += 1
+        core.saw_store_time(reply.now, sent)
+        if batch.session != core.session_id:
+            reply = _of_lost_session(load, reply, core)
+        return reply
 
     def _batch(self, load: _Load) -> Batch:
         core = self._core
@@ -221,14 +229,23 @@ class Committer:
 
     async def _one_by_one(self, load: _Load, error: Exception) -> None:
         """Something in the batch cannot be written: write each part alone, so that only the culprit suffers."""
-        if load.size() <= 1:
-            self._culprit(load, error)
-            return
         _log.warning("A batch was refused as a whole (%s); writing its parts one by one", error)
-        for part in _parts(load):
-            await self._write(part)
+        parts = _parts(load)
+        for number, part in enumerate(parts):
+            try:
+                reply = await self._commit(part)
+            except ProviderUnavailable as away:
+                # It is away for the rest as well: one pause for all of them.
+                await self._unavailable(_joined(parts[number:]), away)
+                return
+            except Exception as fault:  # noqa: BLE001 - as in `_write`
+                self._culprit(part, fault)
+            else:
+                self._tell(part, reply)
 
     def _culprit(self, load: _Load, error: Exception) -> None:
+        if load.promote:
+            _log.error("Future events that are due could not be published: %s", error, exc_info=error)
         for runner, _ in load.transitions:
             runner.decide_again()
             self._core.broke(runner, error)
@@ -250,12 +267,20 @@ def _of_lost_session(load: _Load, reply: CommitReply, core: HostCore) -> CommitR
 
 def _parts(load: _Load) -> list[_Load]:
     parts: list[_Load] = []
-    for name in ("transitions", "starts", "publishes", "inbox"):
+    for name in _KINDS:
         for item in getattr(load, name):
             part = _Load()
             getattr(part, name).append(item)
             parts.append(part)
     return parts
+
+
+def _joined(parts: list[_Load]) -> _Load:
+    whole = _Load()
+    for part in parts:
+        for name in _KINDS:
+            getattr(whole, name).extend(getattr(part, name))
+    return whole
 
 
 def _answer(future: asyncio.Future[_T], value: _T) -> None:
