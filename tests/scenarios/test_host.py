@@ -26,12 +26,14 @@ from wfe import (
     DataError,
     DefinitionError,
     LifecycleEvent,
+    MemoryProvider,
     ShuttingDown,
     StartConflict,
     WaitTimeout,
     WorkflowBuilder,
     WorkflowDefinition,
     WorkflowHost,
+    WorkflowHostBuilder,
     WorkflowStatus,
     run_workflow_sync,
 )
@@ -512,6 +514,32 @@ async def test_blocking_calls_are_refused_inside_a_loop(host: WorkflowHost) -> N
         host.sync.get_workflow("x")
     with pytest.raises(ConfigurationError, match="await"):
         run_workflow_sync("memory:", WorkflowBuilder().build("w"))
+
+
+@pytest.mark.parametrize("setting", ["lease", "lifecycle"])
+@pytest.mark.parametrize("foreign", ["sqlite:///:memory:", MemoryProvider()])
+def test_what_only_the_store_can_serve_is_refused_from_others(place: Place, setting: str, foreign: object) -> None:
+    """When the host is made, with what does go beside a store."""
+    url = place()
+    builder = WorkflowHostBuilder().use_persistence(url)
+    choose = {"lease": builder.use_lock_provider, "lifecycle": builder.use_lifecycle}[setting]
+
+    with pytest.raises(ConfigurationError, match=f"{setting}=.*Supported beside a store: queue .*leave {setting} out"):
+        WorkflowHost(url, **{setting: foreign})  # type: ignore[arg-type]  # the name is a parameter
+    with pytest.raises(ConfigurationError, match=f"{setting}=.* does not go with the store"):
+        choose(foreign).build()  # type: ignore[arg-type]  # one of them is a URL
+
+
+async def test_the_store_itself_may_be_named_and_hints_may_go_elsewhere(place: Place) -> None:
+    """Naming the store for `lease` and `lifecycle` is as leaving them out; `queue` may be another backend."""
+    url = place()
+    definition = WorkflowBuilder().delay(0.01).build("w")
+    host = WorkflowHost(url, lease=url, lifecycle=url, queue=MemoryProvider(), sweep_interval=0.1)
+
+    async with host:
+        result = await host.run(definition, timeout=SECONDS)
+
+    assert result.status is WorkflowStatus.COMPLETE
 
 
 async def test_definitions_loaded_from_json_run(host: WorkflowHost) -> None:

@@ -26,7 +26,7 @@ class WorkflowHostBuilder:
         return self
 
     def use_lock_provider(self, provider: Provider | str) -> Self:
-        """Choose who knows which hosts are alive; the store's own when left out."""
+        """Choose who knows which hosts are alive: so far the store itself, which it is when left out."""
         self._parts["lease"] = provider
         return self
 
@@ -36,7 +36,7 @@ class WorkflowHostBuilder:
         return self
 
     def use_lifecycle(self, provider: Provider | str) -> Self:
-        """Choose who announces lifecycle events; the store's own when left out."""
+        """Choose who announces lifecycle events: so far the store itself, which it is when left out."""
         self._parts["lifecycle"] = provider
         return self
 
@@ -49,7 +49,7 @@ class WorkflowHostBuilder:
         """Make the host.
 
         Raises:
-            ConfigurationError: No store was chosen.
+            ConfigurationError: No store was chosen, or a setting or a combination is not possible.
         """
         if "url" not in self._parts:
             msg = "The host has no store: call use_persistence(…) with a provider or a URL."

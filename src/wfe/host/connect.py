@@ -11,7 +11,7 @@ from wfe.ports.provider import Provider
 if TYPE_CHECKING:
     from typing import Literal
 
-__all__ = ["connect"]
+__all__ = ["connect", "refuse_foreign"]
 
 _SUPPORTED = "memory:, sqlite:///file.db, sqlite:///:memory:, postgresql://user@host/db"
 
@@ -45,6 +45,28 @@ def connect(place: object, *, durability: Literal["power", "process"] = "power")
         return PostgresProvider(place, durability=durability)
     what = f"the scheme {scheme!r}" if scheme else f"{place!r} (no URL)"
     msg = f"No provider serves {what}. Supported: {_SUPPORTED}."
+    raise ConfigurationError(msg)
+
+
+_OWN = {
+    "lease": "a store asks its own sessions which hosts are alive",
+    "lifecycle": "what a store announces is its own log",
+}
+"""Settings that name a backend, and why only the store itself can serve them."""
+
+
+def refuse_foreign(setting: str, chosen: Provider, store: Provider) -> None:
+    """Refuse a backend beside the store for something that the store has to do itself.
+
+    Raises:
+        ConfigurationError: It is another provider than the store's.
+    """
+    if chosen is store or (chosen.url == store.url and "memory:" not in store.url):
+        return
+    msg = (
+        f"{setting}={chosen.url} does not go with the store {store.url}: {_OWN[setting]}. Supported beside a store: "
+        f"queue (any of {_SUPPORTED}); lease and lifecycle only by the store itself, so leave {setting} out."
+    )
     raise ConfigurationError(msg)
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from wfe.host.connect import connect
+from wfe.host.connect import connect, refuse_foreign
 from wfe.host.events import Events
 from wfe.host.life import Life
 from wfe.host.registry import Registration, Registry, step_type_name
@@ -76,8 +76,8 @@ class WorkflowHost:
         Args:
             url: Where the truth is: `sqlite:///file.db`, `postgresql://…`, `memory:`, or a provider object.
             queue: Another backend for wake-up hints.
-            lease: Another backend that knows which hosts are alive.
-            lifecycle: Another backend that announces lifecycle events.
+            lease: Who knows which hosts are alive: the store itself is all that is supported so far.
+            lifecycle: Who announces lifecycle events: the store itself is all that is supported so far.
             max_concurrency: Bodies that run at once on this host.
             max_threads: Bodies that are plain functions at once.
             max_processes: Size of the pool for bodies marked `executor="process"`; one per core when left out.
@@ -93,13 +93,13 @@ class WorkflowHost:
             event_retention: How long published events are kept for waits that begin later.
 
         Raises:
-            ConfigurationError: The URL or a setting is not possible.
+            ConfigurationError: The URL or a setting is not possible, or the backends do not go together.
         """
         provider = connect(url, durability=durability)
-
-        def port(place: Provider | str | None) -> Provider:
-            return provider if place is None else connect(place, durability=durability)
-
+        for setting, place in (("lease", lease), ("lifecycle", lifecycle)):
+            if place is not None and place != url:
+                refuse_foreign(setting, connect(place, durability=durability), provider)
+        hints = (provider if queue is None or queue == url else connect(queue, durability=durability)).hints
         settings = Settings(
             name=name,
             max_concurrency=at_least_one(max_concurrency, "max_concurrency"),
@@ -116,16 +116,16 @@ class WorkflowHost:
         )
         self.name = name
         self.registry = Registry()
-        self.events = Events(port(lifecycle).lifecycle)
+        self.events = Events(provider.lifecycle)
         self._cancel_grace = settings.cancel_grace.total_seconds()
         self._life = Life(
             settings,
             store=provider.store,
             # A second batch can be on its way while PostgreSQL writes the first; SQLite has one writer.
             in_flight=2 if provider.url.startswith("postgres") else 1,
-            hints=port(queue).hints,
-            lease=port(lease).lease,
-            lifecycle=port(lifecycle).lifecycle,
+            hints=hints,
+            lease=provider.lease,
+            lifecycle=provider.lifecycle,
             registry=self.registry,
             events=self.events,
             clock=clock or SystemClock(),
