@@ -473,6 +473,112 @@ async def test_many_instances_on_a_small_host(start_host: StartHost) -> None:
     assert all(result.data == {"a": 1, "b": 1} for result in results)
 
 
+class _Crowd:
+    """A body that counts how many of it run at once, on a host with room for few instances that sweeps once an hour."""
+
+    ROOM = 3
+
+    def __init__(self) -> None:
+        self.running = self.most = 0
+
+    async def body(self, context: Context) -> None:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(0.002)
+        self.running -= 1
+
+    async def host(self, start_host: StartHost, definition: object) -> WorkflowHost:
+        return await start_host(definition, max_active=self.ROOM, sweep_interval=3600)
+
+
+async def test_a_burst_of_starts_keeps_to_the_room(start_host: StartHost) -> None:
+    """No more instances are held than may be, and each that ends makes room for the next at once, without a sweep."""
+    crowd = _Crowd()
+    host = await crowd.host(start_host, WorkflowBuilder().start_with(crowd.body).then(crowd.body).build("w"))
+
+    ids = await host.start_workflows("w", [{} for _ in range(30)])
+    results = [await host.wait(each, timeout=SECONDS) for each in ids]
+
+    assert {result.status for result in results} == {WorkflowStatus.COMPLETE}
+    assert crowd.most == crowd.ROOM
+
+
+async def test_a_burst_of_events_keeps_to_the_room(start_host: StartHost) -> None:
+    """So do instances that events reach, together with new ones."""
+    crowd = _Crowd()
+    definition = WorkflowBuilder().wait_for("go", "k").then(crowd.body).then(crowd.body).build("waits")
+    host = await crowd.host(start_host, definition)
+    host.register(WorkflowBuilder().start_with(crowd.body).build("runs"))
+    waiting = await host.start_workflows("waits", [{} for _ in range(20)])
+
+    _, running = await asyncio.gather(
+        host.publish_event("go", "k"), host.start_workflows("runs", [{} for _ in range(20)])
+    )
+    results = [await host.wait(each, timeout=SECONDS) for each in [*waiting, *running]]
+
+    assert {result.status for result in results} == {WorkflowStatus.COMPLETE}
+    assert crowd.most <= crowd.ROOM
+
+
+async def test_timers_keep_to_the_room(start_host: StartHost) -> None:
+    """And those whose time has come together."""
+    crowd = _Crowd()
+    host = await crowd.host(start_host, WorkflowBuilder().delay(0.05).then(crowd.body).then(crowd.body).build("w"))
+
+    ids = await host.start_workflows("w", [{} for _ in range(30)])
+    results = [await host.wait(each, timeout=SECONDS) for each in ids]
+
+    assert {result.status for result in results} == {WorkflowStatus.COMPLETE}
+    assert crowd.most <= crowd.ROOM
+
+
+async def test_a_full_host_is_asked_no_more_than_room_comes(
+    start_host: StartHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While there is no room the store is not asked again and again; requests are applied all the same."""
+    gate = Gate()
+    host = await start_host(WorkflowBuilder().start_with(gate.body).build("w"), max_active=2, sweep_interval=3600)
+    ids = await host.start_workflows("w", [{} for _ in range(5)])
+    await gate.entered()
+    store = host._life.core().store
+    limits: list[int] = []
+    claim = store.claim
+
+    async def counted(session: str, runnable: Any, limit: int, **named: Any) -> Any:
+        limits.append(limit)
+        return await claim(session, runnable, limit, **named)
+
+    monkeypatch.setattr(store, "claim", counted)
+
+    assert await host.cancel_workflow(ids[-1])
+    assert len(limits) <= 5
+    gate.open()
+    ends = [(await host.wait(each, timeout=SECONDS)).status for each in ids]
+
+    assert ends == [WorkflowStatus.COMPLETE] * 4 + [WorkflowStatus.CANCELLED]
+    assert len(limits) <= 15
+
+
+async def test_a_full_host_publishes_what_is_due(start_host: StartHost) -> None:
+    """Future events become effective also while there is no room for another instance; other hosts are told of it."""
+    gate = Gate()
+    host = await start_host(
+        WorkflowBuilder().start_with(gate.body).build("full"),
+        WorkflowBuilder().wait_for("later", "k").build("waits"),
+        max_active=1,
+    )
+    waiting = await host.start_workflow("waits")
+    await host.start_workflow("full")
+    await gate.entered()
+    other = await start_host(WorkflowBuilder().wait_for("later", "k").build("waits"), sweep_interval=3600)
+
+    await host.publish_event("later", "k", effective_at=datetime.now(UTC) + timedelta(seconds=0.05))
+    result = await other.wait(waiting, timeout=SECONDS)
+
+    assert result.status is WorkflowStatus.COMPLETE
+    gate.open()
+
+
 def test_run_workflow_sync(place: Place) -> None:
     """For scripts: starts the host, runs, stops it."""
     definition = WorkflowBuilder().then(put("a", done=True)).build("w")

@@ -20,6 +20,7 @@ from wfe.host.runner import Runner
 from wfe.host.session import Session
 from wfe.host.strays import Strays
 from wfe.host.sweeper import Sweeper
+from wfe.host.taking import Taking
 from wfe.model.pointer import Pointer
 from wfe.ports.store import ClaimReply, TransitionOutcome
 from wfe.providers.memory import commit as commit_module
@@ -65,12 +66,12 @@ def clock_of_the_machine_is_believed() -> Any:
 
 @fault
 def store_time_is_unknown_at_first() -> Any:
-    take = HostCore.take
+    take = Taking.take
 
-    async def take_unless_nothing(self: HostCore, limit: int, **named: Any) -> ClaimReply:
+    async def take_unless_nothing(self: Taking, limit: int, **named: Any) -> ClaimReply:
         return await take(self, limit, **named) if limit else ClaimReply(0)
 
-    return patch.object(HostCore, "take", take_unless_nothing)
+    return patch.object(Taking, "take", take_unless_nothing)
 
 
 @fault
@@ -395,10 +396,10 @@ def cancelled_waits_stay() -> Any:
 
 @fault
 def sweep_takes_nothing() -> Any:
-    async def claim(self: HostCore, limit: int, *, ids: Any = None) -> ClaimReply:
+    async def claim(self: Taking, limit: int, *, ids: Any = None) -> ClaimReply:
         return await self.take(0)
 
-    return patch.object(HostCore, "claim", claim)
+    return patch.object(Taking, "claim", claim)
 
 
 @fault

@@ -24,6 +24,7 @@ from wfe.ports.store import (
 if TYPE_CHECKING:
     from wfe.host.core import HostCore
     from wfe.host.runner import Runner
+    from wfe.host.taking import Taking
 
 __all__ = ["Committer", "PendingStart"]
 
@@ -38,16 +39,41 @@ _KINDS = ("transitions", "starts", "publishes", "inbox")
 
 
 class PendingStart:
-    """A start on its way. `accepted` runs when it was created, before the caller learns of it."""
+    """A start on its way. `accepted` runs when it was created, before the caller learns of it.
 
-    __slots__ = ("accepted", "future", "start")
+    If the instance is to be held, it has a place until what became of it is known.
+    """
+
+    __slots__ = ("_places", "_taking", "accepted", "future", "start")
 
     def __init__(
-        self, start: Start, future: asyncio.Future[StartOutcome], accepted: Callable[[CommitReply], None] | None
+        self,
+        taking: Taking,
+        start: Start,
+        future: asyncio.Future[StartOutcome],
+        accepted: Callable[[CommitReply], None] | None,
     ) -> None:
+        self._taking = taking
+        self._places = 1 if start.changes.hold else 0
+        taking.keep(self._places)
         self.start = start
         self.future = future
         self.accepted = accepted
+
+    def settled(self, outcome: StartOutcome, reply: CommitReply) -> None:
+        """The store has answered."""
+        self._taking.let_go(self._places)
+        if outcome is StartOutcome.CREATED and self.accepted is not None:
+            try:
+                self.accepted(reply)
+            except Exception:  # noqa: BLE001 - it was accepted, whatever this host makes of it: the sweep goes on with it
+                _log.exception("Instance %s was started, but could not be taken over", self.start.id)
+        _answer(self.future, outcome)
+
+    def refused(self, error: Exception) -> None:
+        """It was not written."""
+        self._taking.let_go(self._places)
+        _refuse(self.future, error)
 
 
 class _Load:
@@ -163,7 +189,7 @@ class Committer:
         # What was decided before the session was lost, or the host was forced to stop, is not written any more.
         load.transitions = [pair for pair in load.transitions if pair[0].held]
         batch, sent = self._batch(load), core.monotonic()
-        with core.strays.request():
+        with core.strays.request(), core.taking.kept(batch.room):
             reply = await core.store.commit(batch)
         self._pause = 0.0
         self.batches += 1
@@ -186,7 +212,7 @@ class Committer:
             publishes=[publish for publish, _ in load.publishes],
             inbox=[insert for insert, _ in load.inbox],
             promote=load.promote,
-            room=core.room if reaches else 0,
+            room=min(core.room, _MAX_BATCH) if reaches else 0,
             runnable=core.registry.runnable if reaches else (),
         )
 
@@ -199,12 +225,7 @@ class Committer:
             except Exception as error:  # noqa: BLE001 - the others of the batch must learn of their fate all the same
                 core.stumbled(runner, error)
         for pending, started in zip(load.starts, reply.starts, strict=True):
-            if started is StartOutcome.CREATED and pending.accepted is not None:
-                try:
-                    pending.accepted(reply)
-                except Exception:  # noqa: BLE001 - it was accepted, whatever this host makes of it: the sweep goes on with it
-                    _log.exception("Instance %s was started, but could not be taken over", pending.start.id)
-            _answer(pending.future, started)
+            pending.settled(started, reply)
         for (_, told), publication in zip(load.publishes, reply.publishes, strict=True):
             _answer(told, publication)
         for (_, asked), inserted in zip(load.inbox, reply.inbox, strict=True):
@@ -214,7 +235,7 @@ class Committer:
     async def _unavailable(self, load: _Load, error: ProviderUnavailable) -> None:
         """The backend is away: callers are told, transitions wait; what they say happened has happened."""
         for pending in load.starts:
-            _refuse(pending.future, error)
+            pending.refused(error)
         for _, future in load.publishes:
             _refuse(future, error)
         for _, answer in load.inbox:
@@ -250,7 +271,7 @@ class Committer:
             runner.decide_again()
             self._core.broke(runner, error)
         for pending in load.starts:
-            _refuse(pending.future, error)
+            pending.refused(error)
         for _, future in load.publishes:
             _refuse(future, error)
         for _, answer in load.inbox:
@@ -261,7 +282,7 @@ def _of_lost_session(load: _Load, reply: CommitReply, core: HostCore) -> CommitR
     """The session was lost while it wrote: what the reply gives to it is not this host's to run."""
     for pending in load.starts:
         pending.accepted = None
-    core.want([*(pending.start.id for pending in load.starts), *(taken.id for taken in reply.taken)])
+    core.taking.want([*(pending.start.id for pending in load.starts), *(taken.id for taken in reply.taken)])
     return msgspec.structs.replace(reply, taken=())
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,6 +23,7 @@ from wfe.host.room import Room
 from wfe.host.runner import Runner
 from wfe.host.starting import make_child
 from wfe.host.strays import Strays
+from wfe.host.taking import Taking
 from wfe.host.views import corrupt_reason
 from wfe.host.waiting import Waiters, ended_row
 from wfe.model.document import fields_of
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from wfe.model.moment import Moment
     from wfe.ports.clock import Clock, Entropy
     from wfe.ports.hints import Hints
-    from wfe.ports.store import ClaimReply, CommitReply, LoadedInstance, Start, Store
+    from wfe.ports.store import CommitReply, LoadedInstance, Start, Store
 
 __all__ = ["QUARANTINE_AFTER", "HostCore"]
 
@@ -91,7 +92,6 @@ class HostCore:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.alone = alone
         """Whether no other session lives, as far as is known: then nobody needs hints."""
-        self._max_active = max_active
         self._offset = clock.now() - self._ticks()
         self._knows_time = False
         self._last_commit = 0
@@ -99,15 +99,12 @@ class HostCore:
         self._pump_scheduled = False
         self.bodies = Room(self.loop, around, limit=max_concurrency, tasks=self.tasks, draining=self._begins_nothing)
         self.alarms = Alarms(self.loop, self.now, self._due)
-        self._wanted: dict[str, Moment] = {}
-        self._claiming = False
-        self._with_requests: set[str] = set()
-        """Unheld instances that a message other than an event has reached."""
         self._inbox_wanted: dict[str, None] = {}
         self._inbox_reading = False
         self._looking = False
         self.broken: dict[str, int] = {}
         self.strays = Strays(self)
+        self.taking = Taking(self, max_active)
 
     def _begins_nothing(self) -> bool:
         return self.draining or not self.is_sure()
@@ -136,7 +133,7 @@ class HostCore:
     @property
     def room(self) -> int:
         """How many more instances this host may hold."""
-        return 0 if self.draining else max(0, self._max_active - len(self.runners))
+        return self.taking.room
 
     def schedule(self, runner: Runner) -> None:
         """Let a runner decide soon, together with all others that are ready by then."""
@@ -179,7 +176,7 @@ class HostCore:
         if reply.deliveries:
             self._pass_on(reply)
         if reply.children:
-            self.want(reply.children)
+            self.taking.want(reply.children)
         self.on_consumed.set()
         for told in self.on_commit:
             told()
@@ -195,70 +192,16 @@ class HostCore:
                     # Requests are read from the store: a row told of twice must not be applied twice.
                     self.read_inbox(delivery.instance_id)
             elif delivery.owner is None or delivery.owner == self.session_id:
-                if delivery.row.message is not None:
-                    self._with_requests.add(delivery.instance_id)
-                self.want([delivery.instance_id])
+                if delivery.row.message is None:
+                    self.taking.want([delivery.instance_id])
+                else:
+                    self.taking.want_for_request(delivery.instance_id)
             else:
                 foreign.setdefault(delivery.owner, []).append(delivery.instance_id)
         for owner, ids in foreign.items():
             self.background(self.hints.send(owner, [Hint(HintKind.WORK, tuple(ids))]))
 
     # Taking and giving back
-
-    def want(self, ids: Iterable[str], wake: Moment = 0) -> None:
-        """Try to take instances, soon."""
-        for each in ids:
-            if each not in self.runners:
-                self._wanted[each] = wake
-        if self._wanted and not self._claiming and not self.draining:
-            self._claiming = True
-            self.background(self._claim_wanted())
-
-    async def _claim_wanted(self) -> None:
-        try:
-            while self._wanted and not self.draining:
-                room = min(self.room, 1000)
-                if room == 0:
-                    self._wanted.clear()  # the sweep finds them when there is room
-                    return
-                ids = list(self._wanted)[:room]
-                wakes = {each: self._wanted.pop(each) for each in ids}
-                reply = await self.claim(len(ids), ids=ids)
-                for loaded in reply.instances:
-                    wakes.pop(loaded.id, None)
-                await self._apply_without_code(wakes)
-                for each, wake in wakes.items():
-                    if wake > reply.now:  # asked a little early by the store's clock
-                        self.wake_at(each, wake)
-        finally:
-            self._claiming = False
-
-    async def _apply_without_code(self, left: Collection[str]) -> None:
-        """Apply requests (a parent's cancel) that reached instances which nobody holds and which cannot run here."""
-        asked = [each for each in left if each in self._with_requests]
-        self._with_requests.difference_update(asked)
-        if asked:
-            for loaded in (await self.take(len(asked), ids=asked, any_definition=True)).instances:
-                self.activate(loaded)
-
-    async def claim(self, limit: int, *, ids: list[str] | None = None) -> ClaimReply:
-        """Take instances that are due and let them run."""
-        reply = await self.take(limit, ids=ids)
-        for loaded in reply.instances:
-            self.activate(loaded)
-        return reply
-
-    async def take(self, limit: int, *, ids: list[str] | None = None, any_definition: bool = False) -> ClaimReply:
-        """Take instances without running them yet."""
-        session, sent = self.session_id, self.monotonic()
-        with self.strays.request():
-            reply = await self.store.claim(
-                session, self.registry.runnable, limit, ids=ids, any_definition=any_definition
-            )
-        self.saw_store_time(reply.now, sent)
-        if session != self.session_id:  # lost while it asked: what it took then is not this session's
-            return msgspec.structs.replace(reply, instances=())
-        return reply
 
     def activate(self, loaded: LoadedInstance) -> None:
         """Begin to run an instance that was taken."""
@@ -321,7 +264,7 @@ class HostCore:
         """An instance was released by its own transition."""
         self._forget(runner)
         if unread:
-            self.want([runner.id])
+            self.taking.want([runner.id])
         elif wake is not None:
             self.wake_at(runner.id, wake)
         self.waiters.changed(runner)
@@ -344,7 +287,7 @@ class HostCore:
 
     async def _take_again(self, instance_id: str, fence: int) -> None:
         await self._release(instance_id, fence)
-        self.want([instance_id])
+        self.taking.want([instance_id])
 
     async def _release(self, instance_id: str, fence: int) -> None:
         with self.strays.request():
@@ -353,6 +296,7 @@ class HostCore:
     def _forget(self, runner: Runner) -> None:
         if self.runners.get(runner.id) is runner:
             del self.runners[runner.id]
+            self.taking.room_came()
         runner.drop()
 
     def drop_all(self) -> None:
@@ -428,11 +372,10 @@ class HostCore:
         for wake, instance_id in due:
             runner = self.runners.get(instance_id)
             if runner is None:
-                self._wanted[instance_id] = wake
+                self.taking.want([instance_id], wake)
             else:
                 runner.noted_wake = 0
                 runner.deliver(TimePassed())
-        self.want(())
 
     def read_inbox(self, instance_id: str) -> None:
         """Read the inbox of a held instance, soon, together with those of others."""
@@ -476,7 +419,7 @@ class HostCore:
             if each in self.runners:
                 self.read_inbox(each)
             else:
-                self.want([each])
+                self.taking.want([each])
 
     async def _look_for_ends(self) -> None:
         """Read the ends that hints told of, for those who wait for them."""

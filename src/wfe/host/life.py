@@ -127,7 +127,7 @@ class Life:
         await self.save_definitions()
         await self._begin_session(core)
         # Takes nothing; the reply tells the store's time, which this machine's clock may be far from.
-        await core.take(0)
+        await core.taking.take(0)
         self._sweeper = Sweeper(core, self._settings.sweep_interval.total_seconds())
         self._sweeper.start()
         self._housekeeping = core.loop.create_task(self._keep_house(core))

@@ -98,7 +98,7 @@ async def _applied(core: HostCore, instance_id: str, request_id: str) -> None:
 
 async def _take_without_code(core: HostCore, instance_id: str) -> None:
     """Nobody holds it, or somebody else does. If nobody: apply the request here, even without the code."""
-    reply = await core.take(1, ids=[instance_id], any_definition=True)
+    reply = await core.taking.take(1, ids=[instance_id], any_definition=True)
     if reply.instances:
         core.activate(reply.instances[0])
         return

@@ -132,7 +132,7 @@ def submit_start(
     def accepted(reply: CommitReply) -> None:
         _begin(core, registration, start, state, transition, reply)
 
-    core.committer.start(PendingStart(start, future, accepted))
+    core.committer.start(PendingStart(core.taking, start, future, accepted))
     core.pump()
     return future, instance_id
 
@@ -151,7 +151,7 @@ def _begin(  # noqa: PLR0917 - all that is known of one start
         if wake:
             core.wake_at(start.id, wake)
         elif not registration.missing:
-            core.want([start.id])
+            core.taking.want([start.id])
         return
     state.created_at = reply.now
     state.apply(transition)
@@ -160,7 +160,7 @@ def _begin(  # noqa: PLR0917 - all that is known of one start
     elif start.changes.hold:
         core.started(registration, state, transition.run)
     elif transition.changes.hold or start.id in reply.unread:
-        core.want([start.id])  # there was no room (whoever has some takes it), or its event is already here
+        core.taking.want([start.id])  # there was no room (whoever has some takes it), or its event is already here
     elif wake is not None:
         core.wake_at(start.id, wake)
 

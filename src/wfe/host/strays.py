@@ -70,7 +70,7 @@ class Strays:
             _log.warning("Found instances that this host did not know it holds: %s", certain)
             with self.request():
                 await core.store.release(session, certain)
-            core.want([instance_id for instance_id, _ in certain])
+            core.taking.want([instance_id for instance_id, _ in certain])
 
     def _is_known(self, instance_id: str, fence: int) -> bool:
         runner = self._core.runners.get(instance_id)

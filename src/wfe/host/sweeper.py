@@ -86,17 +86,18 @@ class Sweeper:
         await core.strays.look()
         if not core.draining:
             room = min(core.room, _CLAIM_AT_ONCE)
-            reply = await core.claim(room) if room else None
-            if reply is not None:
-                again = len(reply.instances) == room
-                if reply.next_wake is not None:
-                    core.alarms.look(reply.next_wake, self.soon)
-                if reply.next_event is not None:
-                    if reply.next_event <= reply.now:
-                        core.committer.promote(_PROMOTE_AT_ONCE)
-                        core.pump()
-                    else:
-                        core.alarms.look(reply.next_event, self.soon)
+            reply = await core.taking.claim(room)  # without room too: it tells of the time ahead
+            again = 0 < room == len(reply.instances)
+            if core.room == 0:
+                core.taking.left_some()
+            if reply.next_wake is not None:
+                core.alarms.look(reply.next_wake, self.soon)
+            if reply.next_event is not None:
+                if reply.next_event <= reply.now:
+                    core.committer.promote(_PROMOTE_AT_ONCE)
+                    core.pump()
+                else:
+                    core.alarms.look(reply.next_event, self.soon)
             if not again:
                 await self._mark_blocked()
         await self._tell_waiters()

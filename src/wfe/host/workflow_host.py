@@ -81,7 +81,7 @@ class WorkflowHost:
             max_concurrency: Bodies that run at once on this host.
             max_threads: Bodies that are plain functions at once.
             max_processes: Size of the pool for bodies marked `executor="process"`; one per core when left out.
-            max_active: Instances held in memory at once.
+            max_active: Instances held in memory at once. More can be started: they wait in the store for room.
             step_factory: Makes the object for a `StepBody` class; it is called without arguments when left out.
             name: A label for people. Identity is random for every start.
             lease_ttl: How long a host that has died, or is cut off, keeps its instances.
