@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -51,6 +51,13 @@ QUARANTINE_AFTER = 5
 """Activations without a commit after which an instance is suspended with its reason."""
 
 
+class Parked(NamedTuple):
+    """An instance that this host holds without running it, so that nobody tries for ever."""
+
+    fence: int
+    reason: str
+
+
 class HostCore:
     """What all parts of a running host share. Lives in one event loop."""
 
@@ -84,8 +91,8 @@ class HostCore:
         self.waiters = Waiters(self.loop)
         self.committer = Committer(self, in_flight=in_flight)
         self.runners: dict[str, Runner] = {}
-        self.parked: dict[str, int] = {}
-        """Fences of instances that are held and not run, because their state cannot be read."""
+        self.parked: dict[str, Parked] = {}
+        """Instances that are held and not run, because they cannot even be suspended."""
         self.on_commit: list[Callable[[], None]] = []
         self.on_consumed = asyncio.Event()
         """Set after every commit, for those who wait for a request to be applied."""
@@ -211,7 +218,7 @@ class HostCore:
         try:
             self._activate(loaded)
         except Exception as error:  # noqa: BLE001 - whatever damaged rows make a decoder raise
-            self._park(loaded.id, loaded.fence, error)
+            self._park(loaded.id, loaded.fence, corrupt_reason(error), error)
 
     def _activate(self, loaded: LoadedInstance) -> None:
         state = InstanceState.loaded(loaded)
@@ -299,6 +306,11 @@ class HostCore:
             self.taking.room_came()
         runner.drop()
 
+    def holds(self) -> list[tuple[str, int]]:
+        """Give id and fence of all that this host knows it holds."""
+        parked = [(each, parked.fence) for each, parked in self.parked.items()]
+        return [(runner.id, runner.fence) for runner in self.runners.values()] + parked
+
     def drop_all(self) -> None:
         """Stop every body and write nothing more: the lease is lost, or the host is forced to stop."""
         for runner in list(self.runners.values()):
@@ -322,34 +334,34 @@ class HostCore:
         _log.error("Instance %s could not go on (attempt %s): %s", runner.id, count, error, exc_info=error)
         if not runner.held:
             return
+        reason = f"it could not go on: {error}"
         if count < QUARANTINE_AFTER:
             self.loop.call_later(min(2 ** (count - 1), 60), self.schedule, runner)
-            return
-        if count == QUARANTINE_AFTER:
-            runner.mailbox.clear()
-            runner.deliver(Control(ControlVerb.SUSPEND, f"quarantined: it could not go on: {error}"))
+        elif count == QUARANTINE_AFTER and runner.may_be_suspended:
+            runner.put_back()
+            runner.deliver(Control(ControlVerb.SUSPEND, f"quarantined: {reason}"))
             for number in sorted(runner.state.running.difference(runner.bodies, runner.awaited)):
                 runner.deliver(BodyStopped(number))  # its answer is what could not be decided; resuming runs it again
-            return
-        self._forget(runner)  # not even suspending works: keep the lease, so that nobody tries for ever
+        else:
+            self._park(runner.id, runner.fence, reason, error)
 
-    def _park(self, instance_id: str, fence: int, error: Exception) -> None:
-        """Keep an instance whose state cannot be read, without running it, so that nobody tries for ever.
+    def _park(self, instance_id: str, fence: int, reason: str, error: Exception) -> None:
+        """Keep an instance that cannot even be suspended, without running it, so that nobody tries for ever.
 
-        Its rows stay as they are; who looks at it is told by `instance_from`. Another start of a host looks again.
+        Its rows stay as they are. Another start of a host looks again.
         """
         runner = self.runners.get(instance_id)
         if runner is not None:
             self._forget(runner)
-        self.parked[instance_id] = fence
-        _log.error("Instance %s does not go on: %s", instance_id, corrupt_reason(error), exc_info=error)
+        self.parked[instance_id] = Parked(fence, reason)
+        _log.error("Instance %s does not go on: %s", instance_id, reason, exc_info=error)
 
     def stumbled(self, runner: Runner, error: Exception) -> None:
         """What follows a transition that is written could not be done: the instance is taken anew, a few times."""
         count = self.broken.get(runner.id, 0) + 1
         self.broken[runner.id] = count
         if count >= QUARANTINE_AFTER:
-            self._park(runner.id, runner.fence, error)
+            self._park(runner.id, runner.fence, f"it could not go on: {error}", error)
             return
         _log.error("Instance %s is taken anew (attempt %s): %s", runner.id, count, error, exc_info=error)
         self._forget(runner)

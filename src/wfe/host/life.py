@@ -352,7 +352,7 @@ class Life:
         if not force:
             await _drain(core, timeout.total_seconds())
         core.alarms.stop()
-        holds = [*((runner.id, runner.fence) for runner in core.runners.values()), *core.parked.items()]
+        holds = core.holds()
         core.drop_all()
         core.waiters.close()
         await _end_tasks(core)

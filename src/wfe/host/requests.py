@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from wfe.engine.inbox import pack
-from wfe.host.views import corrupt_reason
 from wfe.model.errors import InvalidStateTransition, ProviderUnavailable, WorkflowNotFound
 from wfe.model.message import Control, ControlVerb
 from wfe.model.status import WorkflowStatus
@@ -35,7 +34,7 @@ async def request(core: HostCore, instance_id: str, verb: ControlVerb, reason: s
     Raises:
         WorkflowNotFound: There is no such instance.
         ProviderUnavailable: The holder did not answer in 30 s. The request stays queued.
-        InvalidStateTransition: The instance's stored state cannot be read. The request stays queued.
+        InvalidStateTransition: The instance cannot go on at all, not even to be suspended. The request stays queued.
     """
     before = await core.store.get(instance_id)
     if before is None or before.id != instance_id:
@@ -86,9 +85,10 @@ async def _applied(core: HostCore, instance_id: str, request_id: str) -> None:
             raise ProviderUnavailable(msg)
         if instance_id not in core.runners:
             await _take_without_code(core, instance_id)
-        if instance_id in core.parked:
-            msg = f"Instance {instance_id!r} cannot apply the request, which stays queued."
-            raise InvalidStateTransition(f"{msg} {corrupt_reason('see the log')}")
+        parked = core.parked.get(instance_id)
+        if parked is not None:
+            msg = f"Instance {instance_id!r} cannot apply the request, which stays queued: {parked.reason}"
+            raise InvalidStateTransition(msg)
         try:
             async with asyncio.timeout(pause):
                 await core.on_consumed.wait()

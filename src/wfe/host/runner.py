@@ -170,6 +170,18 @@ class Runner:
             limits=core.limits,
         )
 
+    @property
+    def may_be_suspended(self) -> bool:
+        """Whether suspending the instance changes anything."""
+        head = self.state.head
+        return head.status is WorkflowStatus.RUNNABLE and head.stopping is None
+
+    def put_back(self) -> None:
+        """Leave undone what could not be decided. What came through the inbox stays there, to be read anew."""
+        self.mailbox.clear()
+        self.known_rows.difference_update(self.rows)
+        self.rows.clear()
+
     def blame_answers(self, error: Exception) -> bool:
         """Turn an answer that cannot be decided, or whose values the store refuses, into a failure of its step.
 

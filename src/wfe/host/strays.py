@@ -74,4 +74,5 @@ class Strays:
 
     def _is_known(self, instance_id: str, fence: int) -> bool:
         runner = self._core.runners.get(instance_id)
-        return self._core.parked.get(instance_id) == fence or (runner is not None and runner.fence == fence)
+        parked = self._core.parked.get(instance_id)
+        return (parked is not None and parked.fence == fence) or (runner is not None and runner.fence == fence)
