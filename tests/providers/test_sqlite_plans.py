@@ -26,6 +26,7 @@ from wfe.testing.conformance.values import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from wfe.providers.sqlite.store import SQLiteStore
@@ -72,6 +73,7 @@ async def use_everything_that_is_frequent(provider: SQLiteProvider) -> None:
     await store.claim("host", [DEFINITION], 10)
     await store.claim("host", [DEFINITION], 10, ids=["order-2"], any_definition=True)
     await store.unclaimed(10)
+    await store.unclaimed(10, after=(2**62, 1))
     await store.block({"child-1": "no code"})
     await store.inbox(["order-1", "order-2"])
     await store.pending_control(["r"])
@@ -161,8 +163,36 @@ async def test_idle_sweep_costs_the_same_with_many_held(tmp_path: Path) -> None:
     assert 0 < many <= few + 60
 
 
+@pytest.mark.parametrize("has_messages", [False, True])
+async def test_page_of_what_nobody_takes_costs_the_same_wherever_it_is(tmp_path: Path, *, has_messages: bool) -> None:
+    """A page in the middle of a thousand blocked instances, all due at the same time, costs what the first one does."""
+    provider = SQLiteProvider(tmp_path / "wfe.db")
+    store = provider.store
+    await store.open()
+    ids = [f"blocked-{number:04}" for number in range(1000)]
+    await commit(store, starts=[start(one, wake_at=None if has_messages else 0) for one in ids])
+    if has_messages:
+        await commit(store, inbox=[message(one) for one in ids])
+    place = (await store.unclaimed(600))[-1].place
+
+    first = await steps_of(store, lambda: store.unclaimed(10))
+    middle = await steps_of(store, lambda: store.unclaimed(10, after=place))
+
+    await store.close()
+    assert 0 < middle <= first + 20
+
+
 async def steps_of_claim(store: SQLiteStore) -> int:
     """Count the steps of SQLite's virtual machine for a claim that finds nothing."""
+
+    async def claim() -> None:
+        assert (await store.claim("host", [DEFINITION], 100)).instances == []
+
+    return await steps_of(store, claim)
+
+
+async def steps_of(store: SQLiteStore, work: Callable[[], Awaitable[object]]) -> int:
+    """Count the steps of SQLite's virtual machine for something."""
     steps = 0
 
     def count() -> int:
@@ -171,7 +201,6 @@ async def steps_of_claim(store: SQLiteStore) -> int:
         return 0
 
     await store.write(lambda connection: connection.set_progress_handler(count, 1))
-    reply = await store.claim("host", [DEFINITION], 100)
+    await work()
     await store.write(lambda connection: connection.set_progress_handler(None, 0))
-    assert reply.instances == []
     return steps

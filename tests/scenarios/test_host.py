@@ -701,3 +701,25 @@ async def test_an_instance_of_one_kind_does_not_disturb_another(host: WorkflowHo
 
     thread.open()
     await stands(host, stuck, WorkflowStatus.COMPLETE)
+
+
+async def test_each_of_many_blocked_instances_shows_its_reason(
+    start_host: StartHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are: also those that a sweep does not see at once, and also when the reason changes."""
+    monkeypatch.setattr("wfe.host.unclaimed._PAGE", 4)
+    definition = WorkflowBuilder().delay(0.01).then("mail").build("w")
+    first = await start_host(definition)
+    ids = await first.start_workflows("w", [{} for _ in range(15)])
+    await first.stop()
+    second = await start_host(sweep_interval=0.02)
+
+    async def all_say(text: str) -> bool:
+        return all(text in (each.blocked_reason or "") for each in await second.list_workflows())
+
+    await eventually(lambda: all_say("definition 'w'"))
+    second.register(definition)
+    await eventually(lambda: all_say("step type 'mail'"))
+    second.register_step("mail", put("mail", sent=True))
+
+    assert [(await second.wait(each, timeout=SECONDS)).data for each in ids] == [{"sent": True}] * 15

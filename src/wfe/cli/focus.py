@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from wfe.model.definition import DefinitionKey
+    from wfe.model.moment import Moment
     from wfe.ports.hints import Hints
     from wfe.ports.lease import Lease
     from wfe.ports.lifecycle import LifecyclePublisher
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from wfe.ports.store import ClaimReply, Store, UnclaimedRow
 
 __all__ = ["FocusedProvider"]
+
+_PAGE = 1000
 
 
 class FocusedProvider:
@@ -55,6 +58,12 @@ class _FocusedStore:
         chosen = sorted(self._ids) if ids is None else ids
         return await self._inner.claim(session, runnable, limit, ids=chosen, any_definition=any_definition)
 
-    async def unclaimed(self, limit: int) -> Sequence[UnclaimedRow]:
-        rows = await self._inner.unclaimed(max(limit, 1000))
-        return [row for row in rows if row.id in self._ids][:limit]
+    async def unclaimed(self, limit: int, *, after: tuple[Moment, int] | None = None) -> Sequence[UnclaimedRow]:
+        found: list[UnclaimedRow] = []
+        while len(found) < limit:
+            rows = await self._inner.unclaimed(_PAGE, after=after)
+            found.extend(row for row in rows if row.id in self._ids)
+            if len(rows) < _PAGE:
+                break
+            after = rows[-1].place
+        return found[:limit]

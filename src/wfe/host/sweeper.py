@@ -6,13 +6,12 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from wfe.host.core import QUARANTINE_AFTER
+from wfe.host.unclaimed import Unclaimed
 from wfe.model.errors import ProviderUnavailable
 from wfe.model.message import TimePassed
 
 if TYPE_CHECKING:
     from wfe.host.core import HostCore
-    from wfe.ports.store import UnclaimedRow
 
 __all__ = ["Sweeper"]
 
@@ -20,7 +19,6 @@ _log = logging.getLogger("wfe.host")
 
 _CLAIM_AT_ONCE = 500
 _PROMOTE_AT_ONCE = 500
-_UNCLAIMED_AT_ONCE = 200
 _INBOX_EVERY = 5
 _LONG_ACTIVATION = 60.0
 
@@ -31,7 +29,7 @@ class Sweeper:
     def __init__(self, core: HostCore, interval: float) -> None:
         self._core = core
         self._interval = interval
-        self._seen: dict[str, int] = {}
+        self._unclaimed = Unclaimed(core)
         self._round = 0
         self._task: asyncio.Task[None] | None = None
         self._more = asyncio.Event()
@@ -99,30 +97,13 @@ class Sweeper:
                 else:
                     core.alarms.look(reply.next_event, self.soon)
             if not again:
-                await self._mark_blocked()
+                await self._unclaimed.look()
         await self._tell_waiters()
         self._keep_long_ones_alive()
         if self._round % _INBOX_EVERY == 0:
             for instance_id in list(core.runners):
                 core.read_inbox(instance_id)
         return again
-
-    async def _mark_blocked(self) -> None:
-        """Say why instances that stay unclaimed for two sweeps do."""
-        rows = await self._core.store.unclaimed(_UNCLAIMED_AT_ONCE)
-        seen = {row.id: self._seen.get(row.id, 0) + 1 for row in rows}
-        self._seen = seen
-        reasons = {row.id: reason for row in rows if seen[row.id] >= 2 and (reason := self._reason(row))}  # noqa: PLR2004 - two sweeps
-        if reasons:
-            changed = await self._core.store.block(reasons)
-            for each in changed:
-                _log.warning("Instance %s is blocked: %s", each, reasons[each])
-
-    def _reason(self, row: UnclaimedRow) -> str:
-        reason = self._core.registry.why_not(row.definition)
-        if row.activations >= QUARANTINE_AFTER:
-            return f"quarantined: {row.activations} activations ended without a commit"
-        return "" if reason == row.blocked_reason else reason
 
     async def _tell_waiters(self) -> None:
         waiters = self._core.waiters

@@ -378,6 +378,8 @@ class UnclaimedRow(msgspec.Struct, frozen=True, gc=False):
     definition: DefinitionKey
     blocked_reason: str | None
     activations: int
+    place: tuple[Moment, int]
+    """Its place in the order of the list, which the next page goes on after; its meaning is the store's own."""
 
 
 class EndedRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -531,8 +533,15 @@ class Store(Protocol):
         """Give those control requests (by `InboxInsert.id`) whose rows have not been consumed yet."""
         ...
 
-    async def unclaimed(self, limit: int) -> Sequence[UnclaimedRow]:
-        """List instances that are due and that no living session holds, longest due first."""
+    async def unclaimed(self, limit: int, *, after: tuple[Moment, int] | None = None) -> Sequence[UnclaimedRow]:
+        """List instances that are due and that no living session holds, longest due first, one page of them.
+
+        Those that have only messages come last.
+
+        Args:
+            after: Go on after this place (`UnclaimedRow.place`), whether its row is still there or not. Pages neither
+                repeat nor skip an instance that is there all the time and whose wake time does not come meanwhile.
+        """
         ...
 
     async def block(self, reasons: Mapping[str, str]) -> Collection[str]:

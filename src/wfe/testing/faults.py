@@ -121,8 +121,8 @@ class FaultyStore:
     async def pending_control(self, request_ids: Sequence[str]) -> Collection[str]:
         return await self._pass("pending_control", lambda: self.inner.pending_control(request_ids))
 
-    async def unclaimed(self, limit: int) -> Sequence[UnclaimedRow]:
-        return await self._pass("unclaimed", lambda: self.inner.unclaimed(limit))
+    async def unclaimed(self, limit: int, *, after: tuple[Moment, int] | None = None) -> Sequence[UnclaimedRow]:
+        return await self._pass("unclaimed", lambda: self.inner.unclaimed(limit, after=after))
 
     async def block(self, reasons: Mapping[str, str]) -> Collection[str]:
         return await self._pass("block", lambda: self.inner.block(reasons))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from wfe.model.moment import Moment
+from wfe.model.status import WorkflowStatus
 from wfe.ports.store import ItemsRow, LoadedInstance
 from wfe.providers.memory.tables import Instance, Tables
 
-__all__ = ["due_since", "next_event", "next_wake", "take", "unheld_and_due"]
+__all__ = ["due_since", "next_event", "next_wake", "place_of", "take", "unheld_and_due"]
+
+_LAST: Moment = 2**62
 
 
 def take(instance: Instance, session: str) -> LoadedInstance:
@@ -41,6 +44,12 @@ def unheld_and_due(tables: Tables, now: Moment) -> list[Instance]:
         instance for instance in tables.stirring.values() if instance.is_due(now) and tables.holder(instance) is None
     ]
     return sorted(due, key=lambda instance: due_since(instance, now))
+
+
+def place_of(instance: Instance, now: Moment) -> tuple[Moment, int]:
+    """Give the place of an instance among those that are due: those with messages alone come last."""
+    wakes = instance.wake_at is not None and instance.wake_at <= now and instance.status != WorkflowStatus.SUSPENDED
+    return (instance.wake_at or 0) if wakes else _LAST, instance.number
 
 
 def due_since(instance: Instance, now: Moment) -> Moment:

@@ -20,7 +20,7 @@ from wfe.ports.store import (
     LogRow,
     UnclaimedRow,
 )
-from wfe.providers.memory.claim import due_since, next_event, next_wake, take, unheld_and_due
+from wfe.providers.memory.claim import due_since, next_event, next_wake, place_of, take, unheld_and_due
 from wfe.providers.memory.commit import Commit
 from wfe.providers.memory.tables import Instance, Tables
 
@@ -112,13 +112,15 @@ class MemoryStore:
         wanted = dict.fromkeys(request_ids)
         return [request for request in dict.fromkeys(pending) if request in wanted]
 
-    async def unclaimed(self, limit: int) -> Sequence[UnclaimedRow]:
+    async def unclaimed(self, limit: int, *, after: tuple[Moment, int] | None = None) -> Sequence[UnclaimedRow]:
         with self._tables.lock:
-            due = unheld_and_due(self._tables, self._tables.now())
-        return [
-            UnclaimedRow(instance.id, instance.definition, instance.blocked_reason, instance.activations)
-            for instance in due[:limit]
-        ]
+            now = self._tables.now()
+            placed = sorted((place_of(one, now), one.id) for one in unheld_and_due(self._tables, now))
+            page = [(place, self._tables.instances[each]) for place, each in placed if after is None or place > after]
+            return [
+                UnclaimedRow(one.id, one.definition, one.blocked_reason, one.activations, place)
+                for place, one in page[:limit]
+            ]
 
     async def block(self, reasons: Mapping[str, str]) -> Collection[str]:
         with self._tables.lock:

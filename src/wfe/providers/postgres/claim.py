@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from wfe.model.definition import DefinitionKey
-from wfe.model.moment import microseconds
+from wfe.model.moment import Moment, microseconds
 from wfe.ports.store import ClaimReply, UnclaimedRow
 from wfe.providers.postgres.answers import Answers
 from wfe.providers.postgres.pool import Pool
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Claims"]
 
 
+_LAST: Moment = 2**62
+"""Where instances that have messages alone stand among those that are due."""
 _MARKERS_KEPT = microseconds(timedelta(days=1))
 _SECONDS_BETWEEN_CLEARINGS = 600.0
 _MARKERS_AT_ONCE = 10_000
@@ -45,23 +47,34 @@ class Claims:
                 WHERE i.owner = $1 ORDER BY i.id FOR NO KEY UPDATE OF i)
             UPDATE {schema}.instance i SET owner = '', activations = greatest(i.activations - 1, 0)
             FROM held WHERE i.n = held.n"""
+        # Owners that are nobody, or whose session is over, are found by one seek each; then a page of each plan's.
         self._unclaimed = f"""
-            WITH now AS MATERIALIZED (SELECT {schema}.store_time() AS now),
-            alive AS MATERIALIZED (SELECT s.id FROM {schema}.session s, now WHERE s.expires_at > now.now)
-            SELECT i.id, p.id AS definition_id, p.version, p.hash, i.blocked_reason, i.activations
-            FROM (
-                SELECT w.n, w.wake_at AS due FROM {schema}.instance w, now
-                WHERE w.wake_at IS NOT NULL AND w.status <> 'suspended' AND w.wake_at <= now.now
+            WITH RECURSIVE now AS MATERIALIZED (SELECT {schema}.store_time() AS now),
+            owners(owner) AS (
+                SELECT '' COLLATE "C"
+                UNION ALL
+                SELECT (SELECT i.owner FROM {schema}.instance i
+                        WHERE i.owner > o.owner AND i.wake_at IS NOT NULL AND i.status <> 'suspended'
+                        ORDER BY i.owner LIMIT 1)
+                FROM owners o WHERE o.owner IS NOT NULL),
+            alive AS MATERIALIZED (SELECT s.id FROM {schema}.session s, now WHERE s.expires_at > now.now),
+            page AS (
+                SELECT d.* FROM owners o CROSS JOIN {schema}.plan p CROSS JOIN now CROSS JOIN LATERAL (
+                    SELECT w.wake_at AS due, w.n, w.id, w.plan, w.blocked_reason, w.activations
+                    FROM {schema}.instance w
+                    WHERE w.owner = o.owner AND w.plan = p.n AND w.wake_at IS NOT NULL AND w.status <> 'suspended'
+                        AND w.wake_at >= $2 AND (w.wake_at, w.n) > ($2, $3) AND w.wake_at <= now.now
+                    ORDER BY w.wake_at, w.n LIMIT $1) d
+                WHERE o.owner IS NOT NULL AND o.owner NOT IN (SELECT alive.id FROM alive)
+                UNION ALL
+                (SELECT {_LAST}, w.n, w.id, w.plan, w.blocked_reason, w.activations FROM {schema}.instance w, now
+                WHERE w.n IN (SELECT b.n FROM {schema}.inbox b WHERE b.n > $4) AND w.ended_at IS NULL
+                    AND (w.wake_at IS NULL OR w.wake_at > now.now OR w.status = 'suspended')
                     AND w.owner NOT IN (SELECT alive.id FROM alive)
-                UNION
-                SELECT w.n, least(w.wake_at, now.now) FROM {schema}.instance w, now
-                WHERE w.n IN (SELECT b.n FROM {schema}.inbox b) AND w.ended_at IS NULL
-                    AND w.owner NOT IN (SELECT alive.id FROM alive)
-            ) u
-            JOIN {schema}.instance i ON i.n = u.n
-            JOIN {schema}.plan p ON p.n = i.plan
-            GROUP BY i.n, p.n
-            ORDER BY min(u.due), i.n
+                ORDER BY w.n LIMIT $1))
+            SELECT page.*, p.id AS definition_id, p.version, p.hash
+            FROM page JOIN {schema}.plan p ON p.n = page.plan
+            ORDER BY page.due, page.n
             LIMIT $1"""
         self._block = f"""
             WITH free AS MATERIALIZED (
@@ -118,15 +131,20 @@ class Claims:
         rows = await self._pool.run("list what is held", lambda connection, _: connection.fetch(statement, session))
         return [(row["id"], row["fence"]) for row in rows]
 
-    async def unclaimed(self, limit: int) -> Sequence[UnclaimedRow]:
-        """List what is due and free."""
-        rows = await self._pool.run("list what is due", lambda connection, _: connection.fetch(self._unclaimed, limit))
+    async def unclaimed(self, limit: int, after: tuple[Moment, int] | None) -> Sequence[UnclaimedRow]:
+        """List a page of what is due and free."""
+        since, number = after or (-1, 0)
+        arguments = (limit, since, number, number if since == _LAST else 0)
+        rows = await self._pool.run(
+            "list what is due", lambda connection, _: connection.fetch(self._unclaimed, *arguments)
+        )
         return [
             UnclaimedRow(
                 row["id"],
                 DefinitionKey(row["definition_id"], row["version"], row["hash"]),
                 row["blocked_reason"],
                 row["activations"],
+                (row["due"], row["n"]),
             )
             for row in rows
         ]

@@ -92,8 +92,8 @@ class PostgresStore:
     async def pending_control(self, request_ids: Sequence[str]) -> Collection[str]:
         return await self._reads.pending_control(request_ids) if request_ids else ()
 
-    async def unclaimed(self, limit: int) -> Sequence[UnclaimedRow]:
-        return await self._claims.unclaimed(limit)
+    async def unclaimed(self, limit: int, *, after: tuple[Moment, int] | None = None) -> Sequence[UnclaimedRow]:
+        return await self._claims.unclaimed(limit, after)
 
     async def block(self, reasons: Mapping[str, str]) -> Collection[str]:
         return await self._claims.block(reasons) if reasons else ()

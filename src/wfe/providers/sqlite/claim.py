@@ -44,6 +44,23 @@ NAMED = (
     "WHERE i.owner IS NULL OR NOT EXISTS (SELECT 1 FROM session s WHERE s.k = i.owner AND s.expires_at > ?2)"
 )
 NEXT_EVENT = "SELECT min(effective_at) FROM future"
+# Pages of what is due: the rest of those due at one time, those due later, and those with messages alone. Each seeks
+# in its index; SQLite does not for `(wake_at, n) > (?, ?)`.
+_LAST: Moment = 2**62
+DUE_THEN_AFTER = (
+    "SELECT wake_at, n FROM instance INDEXED BY instance_due "
+    f"WHERE definition = ? AND {FREE_AND_TIMED} AND wake_at = ? AND n > ? ORDER BY n LIMIT ?"
+)
+DUE_AFTER = (
+    "SELECT wake_at, n FROM instance INDEXED BY instance_due "
+    f"WHERE definition = ? AND {FREE_AND_TIMED} AND wake_at > ? AND wake_at <= ? ORDER BY wake_at, n LIMIT ?"
+)
+CALLED_AFTER = (
+    f"SELECT {_LAST}, c.n FROM called c CROSS JOIN instance i ON i.n = c.n "
+    "WHERE c.definition = ?1 AND c.n > ?2 AND i.owner IS NULL AND i.ended_at IS NULL "
+    "AND (i.wake_at IS NULL OR i.wake_at > ?3 OR i.status = 'suspended') "
+    "AND EXISTS (SELECT 1 FROM inbox b WHERE b.n = c.n) ORDER BY c.n LIMIT ?4"
+)
 UNCLAIMED = "SELECT id, definition, blocked_reason, activations FROM instance WHERE n = ?"
 
 
@@ -91,14 +108,26 @@ class Claims:
             now, taken = self._take(connection, session, search)
         return ClaimReply(now, taken, self._next_wake(connection, now), connection.execute(NEXT_EVENT).fetchone()[0])
 
-    def unclaimed(self, connection: sqlite3.Connection, limit: int) -> list[UnclaimedRow]:
-        """List what is due and unheld, longest due first."""
+    def unclaimed(
+        self, connection: sqlite3.Connection, limit: int, after: tuple[Moment, int] | None
+    ) -> list[UnclaimedRow]:
+        """List a page of what is due and unheld, longest due first."""
         with relaxed(connection):
             self._bury(connection)
         now = store_time(connection, self.clock)
-        search = _Search(self, connection, now, limit, None, (), any_definition=True)
-        rows = [connection.execute(UNCLAIMED, (n,)).fetchone() for n in search.numbers()]
-        return [UnclaimedRow(row[0], self.definitions.key(connection, row[1]), row[2], row[3]) for row in rows if row]
+        since, number = after or (-1, 0)
+        places: list[tuple[Moment, int]] = []
+        for definition in all_definitions(connection):
+            places += connection.execute(DUE_THEN_AFTER, (definition, since, number, limit)).fetchall()
+            places += connection.execute(DUE_AFTER, (definition, since, now, limit)).fetchall()
+            beyond = number if since == _LAST else 0
+            places += connection.execute(CALLED_AFTER, (definition, beyond, now, limit)).fetchall()
+        return [self._unclaimed_row(connection, place) for place in sorted(places)[:limit]]
+
+    def _unclaimed_row(self, connection: sqlite3.Connection, place: tuple[Moment, int]) -> UnclaimedRow:
+        instance_id, definition, reason, activations = connection.execute(UNCLAIMED, (place[1],)).fetchone()
+        key = self.definitions.key(connection, definition)
+        return UnclaimedRow(instance_id, key, reason, activations, place)
 
     def release(self, connection: sqlite3.Connection, session: str, holds: Sequence[tuple[str, int]]) -> None:
         """Give instances back unchanged."""

@@ -140,8 +140,8 @@ class SQLiteStore:
     async def release(self, session: str, holds: Sequence[tuple[str, int]]) -> None:
         await self._writer.call(lambda connection: self._claims.release(connection, session, holds))
 
-    async def unclaimed(self, limit: int) -> Sequence[UnclaimedRow]:
-        return await self._writer.call(lambda connection: self._claims.unclaimed(connection, limit))
+    async def unclaimed(self, limit: int, *, after: tuple[Moment, int] | None = None) -> Sequence[UnclaimedRow]:
+        return await self._writer.call(lambda connection: self._claims.unclaimed(connection, limit, after))
 
     async def block(self, reasons: Mapping[str, str]) -> Collection[str]:
         return await self._writer.call(lambda connection: self._claims.block(connection, reasons))

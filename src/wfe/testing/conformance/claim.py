@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from wfe.ports.store import ItemsRow, ParentLink, PointerRow
+from wfe.ports.store import ItemsRow, ParentLink, PointerRow, UnclaimedRow
 from wfe.testing.conformance.values import (
     DEFINITION,
     HOUR,
@@ -539,6 +539,39 @@ class BlockPromises:
         await world.create(*(due(f"order-{age}", wake_at=now - age) for age in (10, 30, 20)))
 
         assert [row.id for row in await world.store.unclaimed(2)] == ["order-30", "order-20"]
+
+    async def test_unclaimed_goes_on_page_by_page(self, world: World) -> None:
+        """Pages that go on after the last row's place list all, once each, in the order of the whole list."""
+        now = await world.now()
+        await world.create(
+            *(due(f"at-once-{number}") for number in range(5)),
+            *(due(f"other-{number}", definition=OTHER_DEFINITION) for number in range(3)),
+            *(due(f"later-{number}", wake_at=now - 100 + number) for number in range(3)),
+            *(start(f"called-{number}") for number in range(3)),
+            start("suspended", status="suspended", wake_at=0),
+        )
+        for instance_id in ("called-0", "called-1", "called-2", "suspended", "at-once-0"):
+            await world.commit(message(instance_id))
+        whole = [row.id for row in await world.store.unclaimed(100)]
+
+        rows: list[UnclaimedRow] = []
+        for _ in range(8):
+            rows += await world.store.unclaimed(2, after=rows[-1].place if rows else None)
+
+        assert [row.id for row in rows] == whole
+        assert len(whole) == len(set(whole)) == 15
+
+    async def test_unclaimed_goes_on_after_a_row_that_is_gone(self, world: World) -> None:
+        """The next page does not need the row that the last one ended with."""
+        await world.create(*(due(f"order-{number}") for number in range(4)))
+        first = await world.store.unclaimed(2)
+        await world.claim(1, ids=[first[-1].id])
+
+        rest = await world.store.unclaimed(10, after=first[-1].place)
+
+        assert [row.id for row in [*first, *rest]] == [row.id for row in first] + [
+            each for each in (f"order-{number}" for number in range(4)) if each not in {row.id for row in first}
+        ]
 
     async def test_listing_takes_nothing(self, world: World) -> None:
         """`unclaimed` reads alone."""

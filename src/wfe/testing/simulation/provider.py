@@ -141,8 +141,8 @@ class _Store:
     async def pending_control(self, request_ids: Sequence[str]) -> Collection[str]:
         return await self._network.call("pending_control", lambda: self._inner.pending_control(request_ids))
 
-    async def unclaimed(self, limit: int) -> Sequence[UnclaimedRow]:
-        return await self._network.call("unclaimed", lambda: self._inner.unclaimed(limit))
+    async def unclaimed(self, limit: int, *, after: tuple[Moment, int] | None = None) -> Sequence[UnclaimedRow]:
+        return await self._network.call("unclaimed", lambda: self._inner.unclaimed(limit, after=after))
 
     async def block(self, reasons: Mapping[str, str]) -> Collection[str]:
         return await self._network.call("block", lambda: self._inner.block(reasons), detail=str(dict(reasons)))

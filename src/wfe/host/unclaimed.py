@@ -1,0 +1,51 @@
+"""What is due and nobody takes: a page of it at each sweep, so that each gets its reason, however many there are."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from wfe.host.core import QUARANTINE_AFTER
+
+if TYPE_CHECKING:
+    from wfe.host.core import HostCore
+    from wfe.model.moment import Moment
+    from wfe.ports.store import UnclaimedRow
+
+__all__ = ["Unclaimed"]
+
+_log = logging.getLogger("wfe.host")
+
+_PAGE = 500
+_SEEN_BEFORE = 2
+"""Sweeps in which an instance is seen before it counts as blocked: somebody may just be about to take it."""
+
+
+class Unclaimed:
+    """Says of instances that stay unclaimed why they do."""
+
+    def __init__(self, core: HostCore) -> None:
+        self._core = core
+        self._after: tuple[Moment, int] | None = None
+        """Where the page ended that is done."""
+        self._seen: dict[str, int] = {}
+
+    async def look(self) -> None:
+        """Look at a page; go on to the next one, or to the first again, once nothing is left to be said of this."""
+        store = self._core.store
+        rows = await store.unclaimed(_PAGE, after=self._after)
+        self._seen = {row.id: self._seen.get(row.id, 0) + 1 for row in rows}
+        found = {row.id: reason for row in rows if (reason := self._reason(row))}
+        reasons = {each: reason for each, reason in found.items() if self._seen[each] >= _SEEN_BEFORE}
+        if reasons:
+            for each in await store.block(reasons):
+                _log.warning("Instance %s is blocked: %s", each, reasons[each])
+        if len(reasons) == len(found):
+            self._after = rows[-1].place if len(rows) == _PAGE else None
+
+    def _reason(self, row: UnclaimedRow) -> str:
+        """Give a reason that is news."""
+        reason = self._core.registry.why_not(row.definition)
+        if row.activations >= QUARANTINE_AFTER:
+            reason = f"quarantined: {row.activations} activations ended without a commit"
+        return "" if reason == row.blocked_reason else reason
