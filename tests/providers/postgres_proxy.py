@@ -45,6 +45,13 @@ class Proxy:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     """For LATE: set when the server has answered what was held back."""
 
+    wires: set[_Wire] = field(default_factory=set)
+
+    def freeze(self) -> None:
+        """Swallow what comes on the connections that there are, both ways: nobody learns that they lead nowhere."""
+        for wire in self.wires:
+            wire.is_frozen = True
+
     def arm(self, moment: Moment, mark: bytes) -> None:
         """Cut the next request with that mark."""
         self.moment, self.mark = moment, mark
@@ -69,7 +76,9 @@ async def proxied(direct: str) -> AsyncIterator[Proxy]:
         assert task is not None
         tasks.add(task)
         try:
-            await _Wire(proxy, reader, writer).run(parts.hostname or "", parts.port or 0)
+            wire = _Wire(proxy, reader, writer)
+            proxy.wires.add(wire)
+            await wire.run(parts.hostname or "", parts.port or 0)
         finally:
             tasks.discard(task)
 
@@ -93,6 +102,7 @@ class _Wire:
         self._answered = True
         self._deaf = False
         self._cut_after_answer = False
+        self.is_frozen = False
 
     async def run(self, host: str, port: int) -> None:
         self._server, self._to_server = await asyncio.open_connection(host, port, limit=_CHUNK)
@@ -108,6 +118,8 @@ class _Wire:
 
     async def _upwards(self) -> None:
         while data := await self._client.read(_CHUNK):
+            if self.is_frozen:
+                continue
             self._proxy.requests += self._answered
             self._answered = False
             moment = self._proxy.moment
@@ -140,6 +152,8 @@ class _Wire:
 
     async def _downwards(self) -> None:
         while data := await self._server.read(_CHUNK):
+            if self.is_frozen:
+                continue
             self._answered = True
             if self._cut_after_answer:
                 self._proxy.cut.set()

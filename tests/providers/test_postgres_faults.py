@@ -268,6 +268,8 @@ class TestSettings:
             ("postgresql://h/db?schema=", "schema=''"),
             ("postgresql://h/db?unavailable_after=-1", "unavailable_after"),
             ("postgresql://h/db?statement_cache_size=x", "statement_cache_size"),
+            ("postgresql://h/db?statement_timeout=15000", "statement_timeout='15000'.* 1 to 3600"),
+            ("postgresql://h/db?direct=5432", "direct='5432'.*host:port"),
         ],
     )
     def test_impossible_url(self, url: str, complaint: str) -> None:
@@ -290,6 +292,10 @@ class TestSettings:
 
         assert "secret" not in shown
         assert "me@h" in shown
+
+    def test_url_of_a_local_socket(self) -> None:
+        """A URL without a host keeps its slashes."""
+        assert PostgresProvider("postgresql:///db?host=/tmp").url.startswith("postgresql:///db?host=")
 
     async def test_missing_database(self, postgres_url: str) -> None:
         """A database that does not exist is a matter of configuration, and told at once."""
@@ -317,19 +323,6 @@ class TestSettings:
         """Using a store whose tables were never made says that the schema is missing."""
         with pytest.raises(ConfigurationError, match="wfe"):
             await PostgresProvider(postgres_url).store.get("order-1")
-
-    async def test_without_prepared_statements(self, postgres_url: str) -> None:
-        """With `statement_cache_size=0`, as behind some poolers, everything works."""
-        async with opened(f"{postgres_url}?statement_cache_size=0") as provider:
-            await provider.lease.begin(HERE, name="here", ttl=HOUR)
-            await commit(provider, starts=[start(wake_at=0, pointers=[PointerRow(1, b"p")], subscribe=[wait()])])
-            (taken,) = (await provider.store.claim(HERE, [DEFINITION], 1)).instances
-            await commit(provider, publishes=[event()], inbox=[message()])
-            reply = await commit(provider, transitions=[transition("order-1", 1, taken.fence, hold=False)])
-
-            assert list(reply.transitions) == [TransitionOutcome.ACCEPTED]
-            assert list(reply.unread) == ["order-1"]
-            assert len(await provider.store.inbox(["order-1"])) == 2
 
     async def test_pooler_that_loses_prepared_statements(self, here: PostgresProvider, postgres_url: str) -> None:
         """When prepared statements are lost on the way, the store goes on without them."""

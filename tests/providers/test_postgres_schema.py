@@ -16,7 +16,9 @@ from wfe.providers.postgres.schema import migrations
 from wfe.testing.conformance.values import DEFINITION, HOUR, due, event, message, start, transition, wait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+
+    from tests.servers.postgres import PostgresDatabases
 
 
 @pytest.fixture
@@ -27,15 +29,39 @@ async def hand(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-async def test_hosts_that_open_at_the_same_time(postgres_url: str, hand: asyncpg.Connection) -> None:
-    """Any number of hosts may open an empty database at once; each migration is applied once."""
-    providers = [PostgresProvider(postgres_url) for _ in range(6)]
+async def test_hosts_that_open_at_the_same_time(
+    postgres_url: str, hand: asyncpg.Connection, crash_rounds: Callable[[int], int]
+) -> None:
+    """Any number of hosts may open an empty schema at once; each migration is applied once."""
+    for number in range(crash_rounds(100)):
+        providers = [PostgresProvider(f"{postgres_url}?schema=s{number}") for _ in range(8)]
 
-    await asyncio.gather(*(provider.store.open() for provider in providers))
+        await asyncio.gather(*(provider.store.open() for provider in providers))
 
-    await asyncio.gather(*(provider.store.close() for provider in providers))
-    applied = [row["number"] for row in await hand.fetch("SELECT number FROM wfe.migration ORDER BY number")]
-    assert applied == [migration.number for migration in migrations()]
+        await asyncio.gather(*(provider.store.close() for provider in providers))
+        applied = await hand.fetch(f"SELECT number FROM s{number}.migration ORDER BY number")
+        assert [row["number"] for row in applied] == [migration.number for migration in migrations()]
+
+
+async def test_openers_that_die_at_once(
+    postgres_url: str, postgres_server: PostgresDatabases, crash_rounds: Callable[[int], int]
+) -> None:
+    """When some of those that make a schema are cut off in the middle of it, the others make it."""
+    for number in range(crash_rounds(100)):
+        providers = [PostgresProvider(f"{postgres_url}?schema=s{number}") for _ in range(6)]
+        opening = [asyncio.create_task(provider.store.open()) for provider in providers]
+        for _ in range(number * 17 % 100):
+            await asyncio.sleep(0)  # another moment in each round
+        for task in opening[:3]:
+            task.cancel()
+        await asyncio.to_thread(postgres_server.terminate_backends, postgres_url)
+
+        ends = await asyncio.gather(*opening, return_exceptions=True)
+
+        assert ends[3:] == [None] * 3
+        reply = await commit(providers[-1], starts=[start()])
+        assert list(reply.starts) == [StartOutcome.CREATED]
+        await asyncio.gather(*(provider.store.close() for provider in providers))
 
 
 async def test_interrupted_migration_goes_on(

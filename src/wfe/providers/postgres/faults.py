@@ -24,6 +24,8 @@ class Kind(Enum):
     """The server rolled back for a reason that passes: a deadlock, a conflict."""
     STATEMENT_CACHE = "statement cache"
     """A pooler between us and the server loses prepared statements."""
+    SETTINGS = "settings"
+    """A pooler between us and the server does not take a setting with the beginning of a connection."""
     CONFIGURATION = "configuration"
     DATA = "data"
     UNEXPECTED = "unexpected"
@@ -81,6 +83,8 @@ def kind_of(error: BaseException) -> Kind:
     asyncpg = client()
     state = getattr(error, "sqlstate", None)
     if isinstance(error, asyncpg.PostgresError) and isinstance(state, str):
+        if "startup parameter" in str(error):
+            return Kind.SETTINGS
         return next((kind for prefix, kind in _BY_STATE if state.startswith(prefix)), Kind.UNEXPECTED)
     if isinstance(error, asyncpg.ClientConfigurationError):
         return Kind.CONFIGURATION

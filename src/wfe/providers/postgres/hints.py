@@ -10,13 +10,14 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, TypeAlias
+from uuid import uuid4
 
 import msgspec
 
+from wfe.model.repetition import Repetition
 from wfe.ports.hints import Hint, HintKind
+from wfe.providers.postgres.connector import Connector
 from wfe.providers.postgres.faults import connection_errors
-from wfe.providers.postgres.place import Place
-from wfe.providers.postgres.pool import connect
 
 if TYPE_CHECKING:
     import asyncpg
@@ -32,6 +33,9 @@ _PING_SECONDS = 15.0
 _ANSWER_SECONDS = 10.0
 _PAYLOAD_BYTES = 7_900
 """PostgreSQL refuses 8,000 and more."""
+_ECHO_SECONDS = 2.0
+_ECHO = "echo "
+"""Begins what a host sends in order to hear it itself."""
 _PAYLOADS_AT_ONCE = 16
 """Of work, more than fits here is told as "look at everything"."""
 
@@ -59,10 +63,13 @@ class PostgresHints:
     """One host's end of the channels: one for each session, one for all.
 
     What is sent while the connection is down is lost, as hints may be; when it is back, every receiver is told to look.
+    Through a pooler that lends its connections nothing arrives, unless the URL names a direct way; that is noticed and
+    told, and the sweep of the hosts finds the work.
     """
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self._place = connector.place
         self._receivers: dict[str, _Receiver] = {}
         self._outbox: dict[str | None, dict[Hint, None]] = {}
         self._connection: asyncpg.Connection | None = None
@@ -70,15 +77,22 @@ class PostgresHints:
         self._sender: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
         self._lost = asyncio.Event()
+        self._asking = asyncio.Lock()
+        self._echo = ""
+        self._echoed = asyncio.Event()
+        self._is_deaf = False
+        self._trouble = Repetition()
 
     async def open(self, session: str, receive: Receive) -> None:
         self._receivers[session] = _Receiver(receive, asyncio.get_running_loop())
         if self._keeper is None:
-            self._connected, self._lost = asyncio.Event(), asyncio.Event()
+            self._connected, self._lost, self._echoed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+            self._asking = asyncio.Lock()
             self._keeper = asyncio.create_task(self._keep(), name="wfe hints")
         elif self._connection is not None:
             with contextlib.suppress(*connection_errors()):
-                await self._connection.add_listener(self._channel(session), self._heard)
+                async with self._asking:
+                    await self._connection.add_listener(self._channel(session), self._heard)
         # A host that starts while the server is away is told to look once it is back.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -109,9 +123,16 @@ class PostgresHints:
                 await self._listen(told=first)
                 first = False
                 pause = 0.05
+                await self._listen_to_itself()
                 await self._watch()
             except errors as error:
-                _log.warning("Hints of PostgreSQL at %s are interrupted: %s", self._place.url, error)
+                if self._trouble.again():
+                    _log.warning(
+                        "Hints of PostgreSQL at %s are interrupted (failure %d in a row): %s",
+                        self._place.url,
+                        self._trouble.count,
+                        str(error) or type(error).__name__,
+                    )
                 first = False
             finally:
                 self._drop()
@@ -120,15 +141,47 @@ class PostgresHints:
 
     async def _listen(self, *, told: bool) -> None:
         self._lost.clear()
-        connection = await connect(self._place, "wfe hints")
+        connection = await self._connector.connect("wfe hints", direct=True, prepares=False)
         self._connection = connection
         connection.add_termination_listener(lambda _: self._lost.set())
-        for channel in (self._channel(None), *(self._channel(session) for session in self._receivers)):
-            await connection.add_listener(channel, self._heard)
+        async with self._asking:
+            for session in (None, *self._receivers):
+                await connection.add_listener(self._channel(session), self._heard)
+        self._trouble.over()
         self._connected.set()
         if not told:
             for receiver in tuple(self._receivers.values()):
                 receiver.take(Hint(HintKind.WORK, ()))
+
+    async def _listen_to_itself(self) -> None:
+        """Behind a pooler: find out whether hints arrive at all, and say once if they do not.
+
+        They are sent on a connection of their own: on this one, they would come back with the answer.
+        """
+        connection = self._connection
+        if self._is_deaf or connection is None:
+            return
+        async with asyncio.timeout(_ANSWER_SECONDS), self._asking:
+            if await connection.fetchval("SELECT pg_backend_pid()") == connection.get_server_pid():
+                return
+        self._echoed.clear()
+        self._echo = f"{_ECHO}{uuid4().hex}"
+        other = await self._connector.connect("wfe hints", direct=True, prepares=False)
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await other.execute("SELECT pg_notify($1, $2)", self._channel(None), self._echo)
+        finally:
+            other.terminate()
+        try:
+            async with asyncio.timeout(_ECHO_SECONDS):
+                await self._echoed.wait()
+        except TimeoutError:
+            self._is_deaf = True
+            _log.warning(
+                "Hints do not arrive from PostgreSQL at %s: a pooler is in the way, and what other hosts do is seen by "
+                "the sweep only. Name the way past it in the URL: direct=host:port.",
+                self._place.url,
+            )
 
     async def _watch(self) -> None:
         """Return once the connection is lost; a silent one is asked now and then."""
@@ -138,7 +191,8 @@ class PostgresHints:
                 async with asyncio.timeout(_PING_SECONDS):
                     await self._lost.wait()
             except TimeoutError:
-                async with asyncio.timeout(_ANSWER_SECONDS):
+                # One question at a time: a second one beside it would be taken for a lost connection.
+                async with asyncio.timeout(_ANSWER_SECONDS), self._asking:
                     await connection.execute("SELECT 1")
 
     def _drop(self) -> None:
@@ -154,6 +208,10 @@ class PostgresHints:
     # What comes and goes
 
     def _heard(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
+        if str(payload).startswith(_ECHO):
+            if payload == self._echo:
+                self._echoed.set()
+            return
         try:
             note = msgspec.json.decode(str(payload), type=_Note)
         except msgspec.MsgspecError:
@@ -181,7 +239,7 @@ class PostgresHints:
         channels = [self._channel(to) for to, _ in notes]
         payloads = [payload.decode() for _, payload in notes]
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(_ANSWER_SECONDS), self._asking:
                 await connection.execute(
                     "SELECT pg_notify(c, p) FROM unnest($1::text[], $2::text[]) AS t(c, p)", channels, payloads
                 )

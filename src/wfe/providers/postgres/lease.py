@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from wfe.model.errors import LeaseLost, ProviderUnavailable
 from wfe.model.moment import microseconds
+from wfe.providers.postgres.connector import Connector
 from wfe.providers.postgres.faults import connection_errors, translate
-from wfe.providers.postgres.place import Place
-from wfe.providers.postgres.pool import Pool, connect
+from wfe.providers.postgres.pool import Pool
 
 if TYPE_CHECKING:
     import asyncpg
@@ -25,8 +25,9 @@ _KEPT_AFTER_ITS_END = microseconds(timedelta(hours=1))
 class PostgresLease:
     """Keeps sessions in a table. One that is over, or has no row, is dead."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, connector: Connector) -> None:
         self._pool = pool
+        self._connector = connector
         schema = pool.place.quoted_schema
         self._begin = f"""
             INSERT INTO {schema}.session AS s (id, name, began_at, expires_at)
@@ -53,19 +54,19 @@ class PostgresLease:
         return [row["id"] for row in rows]
 
     def renewer(self, session: str, ttl: timedelta) -> PostgresRenewer:
-        return PostgresRenewer(self._pool.place, session, ttl)
+        return PostgresRenewer(self._connector, session, ttl)
 
 
 class PostgresRenewer:
     """Renews one session from whatever thread calls it, with an event loop and a connection of its own."""
 
-    def __init__(self, place: Place, session: str, ttl: timedelta) -> None:
-        self._place = place
+    def __init__(self, connector: Connector, session: str, ttl: timedelta) -> None:
+        self._connector = connector
         self._session = session
         self._ttl = ttl
         self._runner: asyncio.Runner | None = None
         self._connection: asyncpg.Connection | None = None
-        schema = place.quoted_schema
+        schema = connector.place.quoted_schema
         self._renew = f"""
             UPDATE {schema}.session s SET expires_at = t.now + $2
             FROM (SELECT {schema}.store_time() AS now) t
@@ -79,7 +80,7 @@ class PostgresRenewer:
             status = self._runner.run(self._send())
         except errors as error:
             self._runner.run(self._disconnect())
-            failure = translate(error, self._place, f"renew session {self._session!r}")
+            failure = translate(error, self._connector.place, f"renew session {self._session!r}")
             if isinstance(failure, ProviderUnavailable):
                 raise failure from error
             raise ProviderUnavailable(str(failure)) from error
@@ -94,7 +95,7 @@ class PostgresRenewer:
         # A third of the TTL: then there is time for another try on a new connection before the session ends.
         async with asyncio.timeout(self._ttl.total_seconds() / 3):
             if self._connection is None or self._connection.is_closed():
-                self._connection = await connect(self._place, "wfe lease")
+                self._connection = await self._connector.connect("wfe lease", direct=True, prepares=False)
             return await self._connection.execute(self._renew, self._session, microseconds(self._ttl))
 
     async def _disconnect(self) -> None:

@@ -7,19 +7,21 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from dataclasses import replace
+from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 from uuid import uuid4
 
 from wfe.model.errors import ProviderUnavailable, WfeError
-from wfe.providers.postgres.faults import Kind, client, connection_errors, kind_of, translate
+from wfe.model.repetition import Repetition
+from wfe.providers.postgres.connector import CONNECT_SECONDS, Connector
+from wfe.providers.postgres.faults import Kind, connection_errors, kind_of, translate
 from wfe.providers.postgres.place import Place
 
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["Pool", "Retry", "connect"]
+__all__ = ["Pool", "Retry"]
 
 T = TypeVar("T")
 
@@ -28,21 +30,9 @@ Work: TypeAlias = "Callable[[asyncpg.Connection, int], Coroutine[object, object,
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 2.0
-_CONNECT_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
-
-
-async def connect(place: Place, label: str = "wfe", *, timeout: float = _CONNECT_SECONDS) -> asyncpg.Connection:
-    """Open a connection. The client's errors leave it as they are."""
-    connection: asyncpg.Connection = await client().connect(
-        place.dsn,
-        timeout=timeout,
-        statement_cache_size=place.statement_cache_size,
-        # Statements are few; those that commit must not be prepared anew every few minutes.
-        max_cached_statement_lifetime=0,
-        server_settings={"application_name": label},
-    )
-    return connection
+_PATIENCE = 1.2
+"""By how much a client waits longer than the server works: what the server ends by itself keeps its connection."""
 
 
 class _Labelled(NamedTuple):
@@ -81,8 +71,9 @@ class Pool:
     What runs on them must be safe to run twice: a connection can be lost after the server did the work.
     """
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        place = connector.place
         self._idle: list[_Labelled] = []
         self._room = asyncio.Semaphore(place.pool_size)
         self._room_to_read = asyncio.Semaphore(max(place.pool_size - 1, 1))
@@ -91,64 +82,89 @@ class Pool:
         self._busy = 0
         self._calm = asyncio.Event()
         self._calm.set()
+        self._trouble = Repetition()
 
     @property
     def place(self) -> Place:
         """Where the connections lead."""
-        return self._place
+        return self._connector.place
 
-    async def run(self, doing: str, work: Work[T], *, first: bool = False) -> T:
+    async def run(self, doing: str, work: Work[T], *, first: bool = False, at_once: timedelta | None = None) -> T:
         """Do some work on a connection, again on another one if that is lost.
 
         Args:
             doing: What it is, for messages: an infinitive.
             work: Gets the connection, and how often it was tried before.
             first: It need not wait for reads to end.
+            at_once: How long one try may take; by default as long as the server works on one statement.
 
         Raises:
             ProviderUnavailable: No answer within the limit; what was asked may or may not have happened.
             ConfigurationError: The server refuses, and would again.
             DataError: A value cannot be stored. Nothing was written.
         """
-        limit = self._place.limit.total_seconds()
-        retry = Retry(limit)
+        retry = Retry(self.place.limit.total_seconds())
         errors = connection_errors()
         while True:
             try:
-                async with self._turn(retry.left, first=first), self._connection(retry.left) as connection:
-                    # A half-open connection never answers: half of the time is left for a new one.
-                    async with asyncio.timeout(max(min(retry.left, limit / 2), 0.001)):
-                        return await work(connection, retry.attempt)
+                async with self._turn(retry.left, doing, first=first), self._connection(retry.left) as connection:
+                    # A half-open connection never answers: some of the time is left for a new one.
+                    async with asyncio.timeout(self._patience(retry.left, at_once)):
+                        result = await work(connection, retry.attempt)
             except errors as error:
                 if not self._may_try_again(error) or not await retry.pause():
-                    raise translate(error, self._place, doing) from error
-                _log.warning("PostgreSQL at %s: could not %s, trying again: %s", self._place.url, doing, error)
+                    raise translate(error, self.place, doing) from error
+                if self._trouble.again():
+                    _log.warning(
+                        "PostgreSQL at %s: could not %s, trying again (failure %d in a row): %s",
+                        self.place.url,
+                        doing,
+                        self._trouble.count,
+                        str(error) or type(error).__name__,
+                    )
+            else:
+                if failures := self._trouble.over():
+                    _log.info("PostgreSQL at %s answers again, after %d failures.", self.place.url, failures)
+                return result
+
+    def _patience(self, left: float, at_once: timedelta | None) -> float:
+        if at_once is not None:
+            return at_once.total_seconds()
+        return max(min(left, self.place.statement_timeout.total_seconds() * _PATIENCE), 0.001)
 
     def _may_try_again(self, error: BaseException) -> bool:
         kind = kind_of(error)
-        if kind is Kind.STATEMENT_CACHE and self._place.statement_cache_size:
+        if kind is Kind.STATEMENT_CACHE and self.place.statement_cache_size:
             _log.warning(
                 "Prepared statements do not reach PostgreSQL at %s: going on without them. Add "
                 "statement_cache_size=0 to its URL.",
-                self._place.url,
+                self.place.url,
             )
-            self._place = replace(self._place, statement_cache_size=0)
+            self._connector.forget_statements()
             self._drop_idle()
         return kind in (Kind.LOST, Kind.AGAIN, Kind.STATEMENT_CACHE) and not self._closing
 
     @contextlib.asynccontextmanager
-    async def _turn(self, seconds: float, *, first: bool) -> AsyncGenerator[None, None]:
+    async def _turn(self, seconds: float, doing: str, *, first: bool) -> AsyncGenerator[None, None]:
         async with contextlib.AsyncExitStack() as turns:
-            async with asyncio.timeout(max(seconds, 0.001)):
-                if not first:
-                    await turns.enter_async_context(self._room_to_read)
-                await turns.enter_async_context(self._room)
+            seconds = max(min(seconds, self.place.acquire_timeout.total_seconds()), 0.001)
+            try:
+                async with asyncio.timeout(seconds):
+                    if not first:
+                        await turns.enter_async_context(self._room_to_read)
+                    await turns.enter_async_context(self._room)
+            except TimeoutError as error:
+                raise ProviderUnavailable(
+                    f"Could not {doing}: all {self.place.pool_size} connections to PostgreSQL at {self.place.url} have "
+                    f"been in use for {seconds:.3g} s. Nothing was asked of the server. Find what it is busy with, or "
+                    "raise pool_size."
+                ) from error
             yield
 
     @contextlib.asynccontextmanager
     async def _connection(self, seconds: float) -> AsyncGenerator[asyncpg.Connection, None]:
         if self._closing:
-            raise ProviderUnavailable(f"The store on PostgreSQL at {self._place.url} is closed; open it first.")
+            raise ProviderUnavailable(f"The store on PostgreSQL at {self.place.url} is closed; open it first.")
         self._busy += 1
         self._calm.clear()
         labelled: _Labelled | None = None
@@ -171,7 +187,8 @@ class Pool:
 
     async def _connect(self, seconds: float) -> _Labelled:
         label = f"wfe {uuid4().hex}"
-        connection = await connect(self._place, label, timeout=max(min(seconds, _CONNECT_SECONDS), 0.001))
+        seconds = max(min(seconds, CONNECT_SECONDS), 0.001)
+        connection = await self._connector.connect(label, timeout=seconds)
         return _Labelled(connection, label)
 
     async def _end_left_behind(self, connection: asyncpg.Connection) -> None:
@@ -180,7 +197,7 @@ class Pool:
         (One that waits for a client that is gone to take its rows would hold them until TCP gives up.)
         """
         labels = list(self._left_behind)
-        async with asyncio.timeout(_CONNECT_SECONDS):
+        async with asyncio.timeout(CONNECT_SECONDS):
             await connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE application_name = ANY ($1::text[]) AND pid <> pg_backend_pid()",
@@ -216,7 +233,7 @@ class Pool:
         """Let what runs come to its end, within the limit, and disconnect."""
         self._closing = True
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._place.limit.total_seconds()):
+            async with asyncio.timeout(self.place.limit.total_seconds()):
                 await self._calm.wait()
         idle, self._idle = self._idle, []
         await asyncio.gather(*(_close(labelled.connection) for labelled in idle))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from wfe.model.errors import ConfigurationError
+from wfe.providers.postgres.connector import Connector
 from wfe.providers.postgres.hints import PostgresHints
 from wfe.providers.postgres.lease import PostgresLease
 from wfe.providers.postgres.lifecycle import PostgresLifecycle
@@ -22,8 +23,9 @@ class PostgresProvider:
     Args:
         url: `postgresql://user:password@host:port/database`. Options after `?`: `schema` (holds all tables; default
             `wfe`, made when it is not there), `pool_size` (default 4), `statement_cache_size` (0 behind a pooler that
-            cannot keep prepared statements), `unavailable_after` (seconds, default 30: how long a call tries to reach
-            the server). Others go to the client, such as `sslmode`.
+            cannot keep prepared statements), `direct` (host:port past such a pooler, for hints and renewals). In
+            seconds: `unavailable_after` (default 30: how long a call tries to reach the server), `acquire_timeout`,
+            `statement_timeout`, `idle_in_transaction_timeout`, `keepalive`. Others go to the client, such as `sslmode`.
         durability: `"power"`: what is acknowledged survives whatever the server survives, as its own settings say.
             `"process"`: commits do not wait for the server's disk (`synchronous_commit=off`); a crash of this process
             loses nothing, one of the server up to about half a second of what was acknowledged, never half a commit.
@@ -36,9 +38,10 @@ class PostgresProvider:
         if durability not in ("power", "process"):
             raise ConfigurationError(f'durability={durability!r} is not possible; expected "power" or "process".')
         place = Place.of(url)
-        pool = Pool(place)
+        connector = Connector(place)
+        pool = Pool(connector)
         self.url = place.url
         self.lifecycle = PostgresLifecycle(Reads(pool))
         self.store = PostgresStore(pool, self.lifecycle, durable=durability == "power")
-        self.lease = PostgresLease(pool)
-        self.hints = PostgresHints(place)
+        self.lease = PostgresLease(pool, connector)
+        self.hints = PostgresHints(connector)

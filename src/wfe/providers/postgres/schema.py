@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -47,8 +48,10 @@ async def migrate(connection: asyncpg.Connection, place: Place) -> None:
     """Bring the schema up to date: each migration in a transaction of its own, one host at a time.
 
     Raises:
-        ConfigurationError: The schema is newer than this program. Nothing was changed.
+        ConfigurationError: The schema is newer than this program, or the server's settings would break what the
+            functions rely on. Nothing was changed.
     """
+    await _check_isolation(connection, place)
     known = migrations()
     if await _version(connection, place) == known[-1].number:
         return
@@ -58,6 +61,9 @@ async def migrate(connection: asyncpg.Connection, place: Place) -> None:
 
 async def _apply(connection: asyncpg.Connection, place: Place, migration: Migration) -> None:
     async with connection.transaction():
+        # It may take long on large tables. But waiting for others has its limit, and blocks those behind it.
+        wait = place.statement_timeout // timedelta(milliseconds=1)
+        await connection.execute(f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = {wait}")
         # Held until the end of the transaction. Another host may have applied it while this one waited.
         await connection.execute(f"SELECT pg_advisory_xact_lock({place.lock_space}, {_MIGRATION_LOCK})")
         if await _version(connection, place) >= migration.number:
@@ -71,6 +77,15 @@ async def _apply(connection: asyncpg.Connection, place: Place, migration: Migrat
             )
         await connection.execute(migration.statements(place))
         await connection.execute(f"INSERT INTO {schema}.migration (number) VALUES ({migration.number})")
+
+
+async def _check_isolation(connection: asyncpg.Connection, place: Place) -> None:
+    level = await connection.fetchval("SELECT current_setting('transaction_isolation')")
+    if level != "read committed":
+        raise ConfigurationError(
+            f"Transactions at {place.url} are {level!r} by default, and the connection cannot change that; wfe "
+            "needs 'read committed'. Behind a pooler: ALTER ROLE … SET default_transaction_isolation = 'read committed'"
+        )
 
 
 async def _exists(connection: asyncpg.Connection, place: Place) -> bool:

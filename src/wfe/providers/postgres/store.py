@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 
 from wfe.model.definition import DefinitionKey
 from wfe.model.moment import Moment
@@ -31,6 +32,8 @@ from wfe.providers.postgres.upkeep import Upkeep
 
 __all__ = ["PostgresStore"]
 
+_LONGEST_MIGRATION = timedelta(hours=1)
+
 
 class PostgresStore:
     """Keeps everything in the tables of one schema. Any number of hosts, processes and stores may share them."""
@@ -48,7 +51,11 @@ class PostgresStore:
         self._pool.open()
         place = self._pool.place
         try:
-            await self._pool.run("bring the schema up to date", lambda connection, _: migrate(connection, place))
+            await self._pool.run(
+                "bring the schema up to date",
+                lambda connection, _: migrate(connection, place),
+                at_once=_LONGEST_MIGRATION,
+            )
         except BaseException:
             await self._pool.close()
             raise
