@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.stage import SECONDS, StartHost, eventually, put, stands, waits
+from tests.scenarios.stage import SECONDS, Gate, StartHost, eventually, put, stands, waits
 from wfe import InvalidStateTransition, WorkflowBuilder, WorkflowHost, WorkflowStatus
 from wfe.engine.advance import advance
 from wfe.engine.state import InstanceState
@@ -88,3 +88,29 @@ async def test_what_cannot_even_be_suspended_is_kept_aside(
     broken.mend()
     second = await start_host(_WAITING)  # which finds the event, and the request to resume
     assert (await second.wait(instance_id, timeout=SECONDS)).data == {"got": "news", "after": True}
+
+
+async def test_a_long_body_shows_that_its_instance_is_harmless(
+    start_host: StartHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its body has run for long the activation is made to count as good, although nothing has changed."""
+    monkeypatch.setattr("wfe.host.sweeper._LONG_ACTIVATION", 0.05)
+    gate = Gate()
+    definition = WorkflowBuilder().start_with(gate.body).build("long")
+    first = await start_host(definition, sweep_interval=3600)
+    instance_id = await first.start_workflow(definition)
+    await gate.entered()
+    await first.stop(force=True)
+    gate.again()
+    second = await start_host(definition)
+    store = second._life.core().store
+
+    async def counts_as_good() -> bool:
+        row = await store.get(instance_id)
+        return row is not None and row.owner is not None and row.activations == 0
+
+    await gate.entered()
+    await eventually(counts_as_good)
+    gate.open()
+
+    assert (await second.wait(instance_id, timeout=SECONDS)).status is WorkflowStatus.COMPLETE

@@ -54,9 +54,17 @@ class _FocusedStore:
         *,
         ids: Sequence[str] | None = None,
         any_definition: bool = False,
+        activations_below: int | None = None,
     ) -> ClaimReply:
         chosen = sorted(self._ids) if ids is None else ids
-        return await self._inner.claim(session, runnable, limit, ids=chosen, any_definition=any_definition)
+        return await self._inner.claim(
+            session,
+            runnable,
+            limit,
+            ids=chosen,
+            any_definition=any_definition,
+            activations_below=activations_below,
+        )
 
     async def unclaimed(self, limit: int, *, after: tuple[Moment, int] | None = None) -> Sequence[UnclaimedRow]:
         found: list[UnclaimedRow] = []

@@ -24,6 +24,7 @@ from wfe.host.runner import Runner
 from wfe.host.starting import make_child
 from wfe.host.strays import Strays
 from wfe.host.taking import Taking
+from wfe.host.trials import QUARANTINE_AFTER, Trials, pause_before
 from wfe.host.views import corrupt_reason
 from wfe.host.waiting import Waiters, ended_row
 from wfe.model.document import fields_of
@@ -41,14 +42,11 @@ if TYPE_CHECKING:
     from wfe.ports.hints import Hints
     from wfe.ports.store import CommitReply, LoadedInstance, Start, Store
 
-__all__ = ["QUARANTINE_AFTER", "HostCore"]
+__all__ = ["HostCore", "Parked"]
 
 _log = logging.getLogger("wfe.host")
 
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
-
-QUARANTINE_AFTER = 5
-"""Activations without a commit after which an instance is suspended with its reason."""
 
 
 class Parked(NamedTuple):
@@ -112,6 +110,7 @@ class HostCore:
         self.broken: dict[str, int] = {}
         self.strays = Strays(self)
         self.taking = Taking(self, max_active)
+        self.trials = Trials(self)
 
     def _begins_nothing(self) -> bool:
         return self.draining or not self.is_sure()
@@ -212,6 +211,9 @@ class HostCore:
 
     def activate(self, loaded: LoadedInstance) -> None:
         """Begin to run an instance that was taken."""
+        if self.trials.is_out_of_turn(loaded):
+            self.background(self._release(loaded.id, loaded.fence))
+            return
         old = self.runners.get(loaded.id)
         if old is not None:
             old.drop()
@@ -227,7 +229,7 @@ class HostCore:
             return
         runner = self._hold(self.registry.by_key(loaded.definition), state, loaded.fence)
         inbox = list(loaded.inbox)
-        pause = 0 if loaded.activations <= 1 else min(2 ** (loaded.activations - 2), 60)
+        pause = pause_before(loaded.activations)
         damage = _damage(loaded)
         if damage and state.head.status is WorkflowStatus.RUNNABLE:
             runner.activate(inbox, quarantine=corrupt_reason(damage))
@@ -304,6 +306,7 @@ class HostCore:
         if self.runners.get(runner.id) is runner:
             del self.runners[runner.id]
             self.taking.room_came()
+            self.trials.passed(runner.id)
         runner.drop()
 
     def holds(self) -> list[tuple[str, int]]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from wfe.host.unclaimed import Unclaimed
 from wfe.model.errors import ProviderUnavailable
-from wfe.model.message import TimePassed
 
 if TYPE_CHECKING:
     from wfe.host.core import HostCore
@@ -30,6 +29,7 @@ class Sweeper:
         self._core = core
         self._interval = interval
         self._unclaimed = Unclaimed(core)
+        core.trials.on_end = self.soon
         self._round = 0
         self._task: asyncio.Task[None] | None = None
         self._more = asyncio.Event()
@@ -112,12 +112,8 @@ class Sweeper:
             waiters.found(await self._core.store.ended(ids, until=waiters.untils()))
 
     def _keep_long_ones_alive(self) -> None:
-        """A body that has run for long shows that its instance does not kill its host.
-
-        Commit, so that the activation counts as good.
-        """
+        """A body that has run for long shows that its instance does not kill its host."""
         now = self._core.monotonic()
         for runner in list(self._core.runners.values()):
             if runner.bodies and now - runner.since > _LONG_ACTIVATION:
-                runner.since = now
-                runner.deliver(TimePassed())
+                runner.prove_harmless()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from wfe.host.trials import SUSPECT_FROM
 from wfe.ports.hints import Hint, HintKind
 
 if TYPE_CHECKING:
@@ -142,20 +143,27 @@ class Taking:
 
     # Asking the store
 
-    async def claim(self, limit: int, *, ids: list[str] | None = None) -> ClaimReply:
-        """Take instances that are due and let them run."""
-        reply = await self.take(limit, ids=ids)
+    async def claim(self, limit: int, *, ids: list[str] | None = None, suspects: bool = False) -> ClaimReply:
+        """Take instances that are due and let them run; suspects only if asked to."""
+        reply = await self.take(limit, ids=ids, suspects=suspects)
         for loaded in reply.instances:
             self._core.activate(loaded)
         return reply
 
-    async def take(self, limit: int, *, ids: list[str] | None = None, any_definition: bool = False) -> ClaimReply:
-        """Take instances without running them yet."""
+    async def take(
+        self, limit: int, *, ids: list[str] | None = None, any_definition: bool = False, suspects: bool = False
+    ) -> ClaimReply:
+        """Take instances without running them yet; suspects, and those whose code is missing, only if asked to."""
         core = self._core
         session, sent = core.session_id, core.monotonic()
         with core.strays.request(), self.kept(limit):
             reply = await core.store.claim(
-                session, core.registry.runnable, limit, ids=ids, any_definition=any_definition
+                session,
+                core.registry.runnable,
+                limit,
+                ids=ids,
+                any_definition=any_definition,
+                activations_below=None if suspects or any_definition else SUSPECT_FROM,
             )
         core.saw_store_time(reply.now, sent)
         if session != core.session_id:  # lost while it asked: what it took then is not this session's

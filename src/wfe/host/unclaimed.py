@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from wfe.host.core import QUARANTINE_AFTER
+from wfe.host.trials import QUARANTINE_AFTER, SUSPECT_FROM
 
 if TYPE_CHECKING:
     from wfe.host.core import HostCore
@@ -40,6 +40,7 @@ class Unclaimed:
         if reasons:
             for each in await store.block(reasons):
                 _log.warning("Instance %s is blocked: %s", each, reasons[each])
+        await self._core.trials.take_next(rows)
         if len(reasons) == len(found):
             self._after = rows[-1].place if len(rows) == _PAGE else None
 
@@ -48,4 +49,6 @@ class Unclaimed:
         reason = self._core.registry.why_not(row.definition)
         if row.activations >= QUARANTINE_AFTER:
             reason = f"quarantined: {row.activations} activations ended without a commit"
+        elif row.activations >= SUSPECT_FROM and not reason:
+            reason = f"suspected: {row.activations} activations ended without a commit; it is tried apart from others"
         return "" if reason == row.blocked_reason else reason

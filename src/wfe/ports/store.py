@@ -497,6 +497,7 @@ class Store(Protocol):
         *,
         ids: Sequence[str] | None = None,
         any_definition: bool = False,
+        activations_below: int | None = None,
     ) -> ClaimReply:
         """Take up to `limit` instances that have something to do and that no living session holds.
 
@@ -511,6 +512,7 @@ class Store(Protocol):
             ids: Only these are looked at (a hint or a timer named them).
             any_definition: Take whatever definition they have (used to apply a control request without its code). With
                 this, instances named by `ids` are taken even when they have nothing to do, or have ended (for a retry).
+            activations_below: Leave those that were taken so often, or more often, since their last transition.
         """
         ...
 

@@ -104,9 +104,18 @@ class FaultyStore:
         *,
         ids: Sequence[str] | None = None,
         any_definition: bool = False,
+        activations_below: int | None = None,
     ) -> ClaimReply:
         return await self._pass(
-            "claim", lambda: self.inner.claim(session, runnable, limit, ids=ids, any_definition=any_definition)
+            "claim",
+            lambda: self.inner.claim(
+                session,
+                runnable,
+                limit,
+                ids=ids,
+                any_definition=any_definition,
+                activations_below=activations_below,
+            ),
         )
 
     async def release(self, session: str, holds: Sequence[tuple[str, int]]) -> None:

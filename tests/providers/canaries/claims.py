@@ -191,9 +191,9 @@ async def claim_ignores_ids(
 
 @breaks(MemoryStore, "claim", "test_any_definition_takes_what_is_named", "test_any_definition_takes_an_ended_instance")
 async def any_definition_is_ignored(
-    original: Any, self: Any, *args: Any, ids: Any = None, any_definition: bool = False
+    original: Any, self: Any, *args: Any, ids: Any = None, any_definition: bool = False, **named: Any
 ) -> Any:
-    return await original(self, *args, ids=ids)
+    return await original(self, *args, ids=ids, **named)
 
 
 @breaks(
@@ -277,6 +277,18 @@ async def listing_takes(original: Any, self: Any, limit: int, **named: Any) -> A
     for row in rows:
         take(self._tables.instances[row.id], "whoever")
     return rows
+
+
+@breaks(
+    MemoryStore,
+    "claim",
+    "test_claim_leaves_what_was_taken_too_often",
+    "test_what_is_left_does_not_use_up_the_limit",
+)
+async def claim_takes_whoever_was_taken_often(
+    original: Any, self: Any, *args: Any, activations_below: int | None = None, **named: Any
+) -> Any:
+    return await original(self, *args, **named)
 
 
 @breaks(

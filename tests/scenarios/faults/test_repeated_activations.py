@@ -13,7 +13,7 @@ import pytest
 from tests.scenarios.faults.conftest import StartHost, eventually
 from wfe import LifecycleEvent, StepExecutionContext, WorkflowBuilder, WorkflowStatus
 from wfe.engine.inbox import pack
-from wfe.host.core import QUARANTINE_AFTER
+from wfe.host.trials import QUARANTINE_AFTER
 from wfe.model.message import Control, ControlVerb
 from wfe.model.status import LifecycleKind
 from wfe.ports.store import Batch, InboxInsert, InboxRow

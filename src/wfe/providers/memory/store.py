@@ -68,6 +68,7 @@ class MemoryStore:
         *,
         ids: Sequence[str] | None = None,
         any_definition: bool = False,
+        activations_below: int | None = None,
     ) -> ClaimReply:
         tables = self._tables
         with tables.lock:
@@ -75,7 +76,12 @@ class MemoryStore:
             candidates = unheld_and_due(tables, now) if ids is None else self._named(ids, now, even_idle=any_definition)
             if not tables.is_alive(session):
                 candidates = []
-            fitting = [instance for instance in candidates if any_definition or instance.definition in runnable]
+            fitting = [
+                instance
+                for instance in candidates
+                if (any_definition or instance.definition in runnable)
+                and (activations_below is None or instance.activations < activations_below)
+            ]
             taken = [take(instance, session) for instance in fitting[:limit]]
             return ClaimReply(now, taken, next_wake(tables, now), next_event(tables))
 

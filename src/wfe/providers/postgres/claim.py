@@ -22,6 +22,7 @@ __all__ = ["Claims"]
 
 _LAST: Moment = 2**62
 """Where instances that have messages alone stand among those that are due."""
+_ANY_NUMBER = 2**31 - 1
 _MARKERS_KEPT = microseconds(timedelta(days=1))
 _SECONDS_BETWEEN_CLEARINGS = 600.0
 _MARKERS_AT_ONCE = 10_000
@@ -38,7 +39,7 @@ class Claims:
             DELETE FROM {schema}.marker WHERE batch IN (
                 SELECT m.batch FROM {schema}.marker m WHERE m.created_at < {schema}.store_time() - $1
                 ORDER BY m.created_at LIMIT $2 FOR UPDATE SKIP LOCKED)"""
-        self._claim = f"SELECT * FROM {schema}.claim_v1($1, $2, $3, $4, $5, $6, $7)"
+        self._claim = f"SELECT * FROM {schema}.claim_v1($1, $2, $3, $4, $5, $6, $7, $8)"
         # Sorted by id like every other lock of instances.
         self._release = f"""
             WITH held AS MATERIALIZED (
@@ -87,7 +88,14 @@ class Claims:
             RETURNING i.id"""
 
     async def claim(
-        self, session: str, plans: Sequence[int] | None, limit: int, ids: Sequence[str] | None, *, even_idle: bool
+        self,
+        session: str,
+        plans: Sequence[int] | None,
+        limit: int,
+        ids: Sequence[str] | None,
+        *,
+        even_idle: bool,
+        activations_below: int | None,
     ) -> ClaimReply:
         """Take instances; `plans` None: of any definition.
 
@@ -95,7 +103,8 @@ class Claims:
         held by a session that does not know of it.
         """
         key = uuid4().bytes
-        arguments = (key, session, plans, limit, None if ids is None else list(ids), even_idle)
+        below = _ANY_NUMBER if activations_below is None else activations_below
+        arguments = (key, session, plans, limit, None if ids is None else list(ids), even_idle, below)
 
         async def send(connection: asyncpg.Connection, attempt: int) -> Answers:
             return Answers(await connection.fetch(self._claim, *arguments, attempt > 0))

@@ -81,10 +81,13 @@ class PostgresStore:
         *,
         ids: Sequence[str] | None = None,
         any_definition: bool = False,
+        activations_below: int | None = None,
     ) -> ClaimReply:
         plans = None if any_definition else known_plans(runnable, await self._plans.numbers(runnable))
         even_idle = any_definition and ids is not None
-        return await self._claims.claim(session, plans, limit, ids, even_idle=even_idle)
+        return await self._claims.claim(
+            session, plans, limit, ids, even_idle=even_idle, activations_below=activations_below
+        )
 
     async def release(self, session: str, holds: Sequence[tuple[str, int]]) -> None:
         if holds:

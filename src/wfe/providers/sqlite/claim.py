@@ -26,7 +26,7 @@ __all__ = ["Claims"]
 FREE_AND_TIMED = "owner IS NULL AND wake_at IS NOT NULL AND status <> 'suspended'"
 DUE = (
     "SELECT n, wake_at FROM instance INDEXED BY instance_due "
-    f"WHERE definition = ? AND {FREE_AND_TIMED} AND wake_at <= ? ORDER BY wake_at LIMIT ?"
+    f"WHERE definition = ? AND {FREE_AND_TIMED} AND wake_at <= ? AND activations < ? ORDER BY wake_at LIMIT ?"
 )
 NEXT_WAKE = (
     "SELECT min(wake_at) FROM instance INDEXED BY instance_due "
@@ -35,14 +35,16 @@ NEXT_WAKE = (
 CALLED = (
     "SELECT c.n, min(coalesce(i.wake_at, ?2), ?2) FROM called c CROSS JOIN instance i ON i.n = c.n "
     "WHERE c.definition = ?1 AND i.owner IS NULL AND i.ended_at IS NULL "
-    "AND EXISTS (SELECT 1 FROM inbox b WHERE b.n = c.n) LIMIT ?3"
+    "AND i.activations < ?3 AND EXISTS (SELECT 1 FROM inbox b WHERE b.n = c.n) LIMIT ?4"
 )
 NAMED = (
     "SELECT i.n, i.definition, min(coalesce(i.wake_at, ?2), ?2), i.ended_at IS NULL AND ("
     "(i.wake_at <= ?2 AND i.status <> 'suspended') OR EXISTS (SELECT 1 FROM inbox b WHERE b.n = i.n)) "
     "FROM json_each(?1) j CROSS JOIN instance i ON i.id = j.value "
-    "WHERE i.owner IS NULL OR NOT EXISTS (SELECT 1 FROM session s WHERE s.k = i.owner AND s.expires_at > ?2)"
+    "WHERE i.activations < ?3 "
+    "AND (i.owner IS NULL OR NOT EXISTS (SELECT 1 FROM session s WHERE s.k = i.owner AND s.expires_at > ?2))"
 )
+_ANY_NUMBER = 2**62
 NEXT_EVENT = "SELECT min(effective_at) FROM future"
 # Pages of what is due: the rest of those due at one time, those due later, and those with messages alone. Each seeks
 # in its index; SQLite does not for `(wake_at, n) > (?, ?)`.
@@ -83,27 +85,20 @@ class Claims:
         ids: Sequence[str] | None,
         *,
         any_definition: bool,
+        activations_below: int | None,
     ) -> ClaimReply:
         """Take instances that have something to do and that no living session holds."""
         with relaxed(connection):
             self._settle(connection)
             self._bury(connection)
-            return self._claim(connection, session, runnable, limit, ids, any_definition=any_definition)
+            now = store_time(connection, self.clock)
+            below = _ANY_NUMBER if activations_below is None else activations_below
+            search = _Search(self, connection, now, limit, ids, runnable, any_definition, below)
+            return self._claim(connection, session, search)
 
-    def _claim(
-        self,
-        connection: sqlite3.Connection,
-        session: str,
-        runnable: Collection[DefinitionKey],
-        limit: int,
-        ids: Sequence[str] | None,
-        *,
-        any_definition: bool,
-    ) -> ClaimReply:
-        now = store_time(connection, self.clock)
-        taken: list[LoadedInstance] = []
-        search = _Search(self, connection, now, limit, ids, runnable, any_definition=any_definition)
-        if limit > 0 and search.numbers():
+    def _claim(self, connection: sqlite3.Connection, session: str, search: _Search) -> ClaimReply:
+        now, taken = search.now, list[LoadedInstance]()
+        if search.limit > 0 and search.numbers():
             # Looked at without the write lock first: most sweeps find nothing, and then nobody is disturbed.
             now, taken = self._take(connection, session, search)
         return ClaimReply(now, taken, self._next_wake(connection, now), connection.execute(NEXT_EVENT).fetchone()[0])
@@ -205,6 +200,7 @@ class _Search:
     ids: Sequence[str] | None
     runnable: Collection[DefinitionKey]
     any_definition: bool
+    activations_below: int
 
     def numbers(self) -> list[int]:
         """Give the numbers of up to `limit` instances, longest due first."""
@@ -216,12 +212,14 @@ class _Search:
 
     def _due(self) -> Iterable[tuple[int, Moment]]:
         for number in self._definitions():
-            yield from self.connection.execute(DUE, (number, self.now, self.limit)).fetchall()
-            yield from self.connection.execute(CALLED, (number, self.now, self.limit)).fetchall()
+            given = (number, self.now, self.activations_below, self.limit)
+            yield from self.connection.execute(DUE, given).fetchall()
+            yield from self.connection.execute(CALLED, given).fetchall()
 
     def _named(self, ids: Sequence[str]) -> Iterable[tuple[int, Moment]]:
         runnable = set(self._definitions())
-        for n, definition, since, is_due in self.connection.execute(NAMED, (json_list(list(ids)), self.now)).fetchall():
+        given = (json_list(list(ids)), self.now, self.activations_below)
+        for n, definition, since, is_due in self.connection.execute(NAMED, given).fetchall():
             if definition in runnable and (is_due or self.any_definition):
                 yield n, since
 

@@ -130,10 +130,17 @@ class SQLiteStore:
         *,
         ids: Sequence[str] | None = None,
         any_definition: bool = False,
+        activations_below: int | None = None,
     ) -> ClaimReply:
         return await self._writer.call(
             lambda connection: self._claims.claim(
-                connection, session, runnable, limit, ids, any_definition=any_definition
+                connection,
+                session,
+                runnable,
+                limit,
+                ids,
+                any_definition=any_definition,
+                activations_below=activations_below,
             )
         )
 

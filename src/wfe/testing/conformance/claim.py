@@ -651,6 +651,35 @@ class BlockPromises:
         (row,) = await world.store.unclaimed(10)
         assert (counts, row.activations) == ([1, 2, 3], 3)
 
+    async def test_claim_leaves_what_was_taken_too_often(self, world: World) -> None:
+        """With `activations_below` an instance is left that was taken so often without a transition, due or called.
+
+        Also where it is named; the others are taken, and without it all are.
+        """
+        await world.create(due("due"), start("called"), due("calm"))
+        await world.commit(message("called"))
+        for _ in range(2):
+            session = await world.other_session()
+            await world.claim(ids=["due", "called"], session=session)
+            await world.lease.end(session)
+
+        named = await world.claim(ids=["due", "called"], activations_below=2)
+        calm = await world.claim(activations_below=2)
+        rest = await world.claim(activations_below=3)
+
+        assert [loaded.id for loaded in [*named.instances, *calm.instances]] == ["calm"]
+        assert sorted((loaded.id, loaded.activations) for loaded in rest.instances) == [("called", 3), ("due", 3)]
+
+    async def test_what_is_left_does_not_use_up_the_limit(self, world: World) -> None:
+        """Those that are left do not stand in the way of one that has been due for a shorter time."""
+        now = await world.now()
+        await world.create(*(due(f"old-{number}", wake_at=0) for number in range(20)), due("new", wake_at=now - 1))
+        session = await world.other_session()
+        await world.claim(20, session=session)
+        await world.lease.end(session)
+
+        assert [loaded.id for loaded in (await world.claim(1, activations_below=1)).instances] == ["new"]
+
 
 class ClaimRacePromises:
     """However many take at the same time, each instance has one holder."""

@@ -246,9 +246,17 @@ class World:
         session: str | None = None,
         runnable: Collection[DefinitionKey] = (DEFINITION,),
         any_definition: bool = False,
+        activations_below: int | None = None,
     ) -> ClaimReply:
         """Claim what there is to do."""
-        return await self.store.claim(session or self.session, runnable, limit, ids=ids, any_definition=any_definition)
+        return await self.store.claim(
+            session or self.session,
+            runnable,
+            limit,
+            ids=ids,
+            any_definition=any_definition,
+            activations_below=activations_below,
+        )
 
     async def claimed_ids(self, limit: int = 100, *, ids: Sequence[str] | None = None) -> list[str]:
         """Claim, and give the ids of what was taken, in order."""

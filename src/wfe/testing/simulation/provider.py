@@ -119,11 +119,19 @@ class _Store:
         *,
         ids: Sequence[str] | None = None,
         any_definition: bool = False,
+        activations_below: int | None = None,
     ) -> ClaimReply:
         process = PROCESS.get()
 
         async def work() -> ClaimReply:
-            reply = await self._inner.claim(session, runnable, limit, ids=ids, any_definition=any_definition)
+            reply = await self._inner.claim(
+                session,
+                runnable,
+                limit,
+                ids=ids,
+                any_definition=any_definition,
+                activations_below=activations_below,
+            )
             self._watch.after_claim(process, session, reply)
             return reply
 

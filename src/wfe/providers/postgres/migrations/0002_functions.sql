@@ -87,7 +87,8 @@ $function$;
 -- p_plans null: any definition; p_ids null: whatever is due; p_idle: those in p_ids also without anything to do;
 -- p_again: the reply of an earlier call with this p_batch was lost.
 CREATE FUNCTION @schema@.claim_v1(
-    p_batch bytea, p_session text, p_plans integer[], p_limit integer, p_ids text[], p_idle boolean, p_again boolean
+    p_batch bytea, p_session text, p_plans integer[], p_limit integer, p_ids text[], p_idle boolean,
+    p_below integer, p_again boolean
 ) RETURNS SETOF @schema@.answer
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
@@ -137,7 +138,7 @@ BEGIN
                     CROSS JOIN LATERAL (
                         SELECT w.n, w.wake_at FROM @schema@.instance w
                         WHERE w.owner = o.owner AND w.plan = p.n AND w.wake_at <= v_now
-                            AND w.wake_at IS NOT NULL AND w.status <> 'suspended'
+                            AND w.wake_at IS NOT NULL AND w.status <> 'suspended' AND w.activations < p_below
                         -- More than asked for, as others may be taking the first ones.
                         ORDER BY w.wake_at LIMIT p_limit * 2 + 10) i
                     ORDER BY i.wake_at LIMIT p_limit * 2 + 10)
@@ -145,7 +146,7 @@ BEGIN
                     (SELECT i.n, least(i.wake_at, v_now)
                     FROM (SELECT DISTINCT b.n FROM @schema@.inbox b) b
                     JOIN @schema@.instance i ON i.n = b.n
-                    WHERE i.ended_at IS NULL AND i.plan = ANY (v_plans)
+                    WHERE i.ended_at IS NULL AND i.plan = ANY (v_plans) AND i.activations < p_below
                         AND NOT EXISTS (SELECT 1 FROM @schema@.session s WHERE s.id = i.owner AND s.expires_at > v_now)
                     LIMIT p_limit * 2 + 10)
                 ) u GROUP BY u.n) c;
@@ -154,7 +155,7 @@ BEGIN
                 SELECT DISTINCT i.n, least(coalesce(i.wake_at, v_now), v_now) AS due
                 FROM unnest(p_ids) AS t(id)
                 JOIN @schema@.instance i ON i.id = t.id
-                WHERE (p_plans IS NULL OR i.plan = ANY (p_plans))
+                WHERE (p_plans IS NULL OR i.plan = ANY (p_plans)) AND i.activations < p_below
                     AND (p_idle
                         OR i.ended_at IS NULL AND (i.wake_at <= v_now AND i.status <> 'suspended'
                             OR EXISTS (SELECT 1 FROM @schema@.inbox b WHERE b.n = i.n)))) c;
@@ -169,6 +170,7 @@ BEGIN
             JOIN @schema@.instance i ON i.n = t.n
             WHERE (i.owner = ''
                     OR NOT EXISTS (SELECT 1 FROM @schema@.session s WHERE s.id = i.owner AND s.expires_at > v_now))
+                AND i.activations < p_below
                 AND (p_idle
                     OR i.ended_at IS NULL AND (i.wake_at <= v_now AND i.status <> 'suspended'
                         OR EXISTS (SELECT 1 FROM @schema@.inbox b WHERE b.n = i.n)))
