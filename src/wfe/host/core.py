@@ -225,7 +225,7 @@ class HostCore:
         if state.head.status.is_terminal:  # it ended while a request for it was on its way
             self.background(self._release(loaded.id, loaded.fence))
             return
-        runner = self._hold(self.registry.by_key(loaded.definition), state, loaded.fence)
+        runner = self._hold(self.registry.to_run(loaded.definition), state, loaded.fence)
         inbox = list(loaded.inbox)
         pause = 0 if loaded.activations <= 1 else min(2 ** (loaded.activations - 2), 60)
         damage = _damage(loaded)
