@@ -35,8 +35,10 @@ from wfe import (
     WorkflowHost,
     WorkflowHostBuilder,
     WorkflowStatus,
-    run_workflow_sync,
 )
+from wfe.host.connect import connect
+from wfe.ports.provider import Provider
+from wfe.testing import Fault, FaultyStore
 
 
 async def test_starting_with_an_id_is_idempotent(host: WorkflowHost) -> None:
@@ -110,6 +112,46 @@ async def test_wait_has_a_time_limit(host: WorkflowHost) -> None:
     assert isinstance(caught.value, TimeoutError)
     await host.publish_event("go", "k")
     assert (await host.wait(instance_id, timeout=SECONDS)).status is WorkflowStatus.COMPLETE
+
+
+class _Slow:
+    """A provider whose store can be made not to answer."""
+
+    def __init__(self, inner: Provider) -> None:
+        self.url, self.lease, self.hints, self.lifecycle = inner.url, inner.lease, inner.hints, inner.lifecycle
+        self.store = FaultyStore(inner.store)
+
+    def never_answers(self, method: str) -> None:
+        """Let the next calls of a method take for ever."""
+        done = self.store.calls.get(method, 0)
+        for number in range(1, 100):
+            self.store.plan[method, done + number] = Fault(hook=asyncio.Event().wait)
+
+
+@pytest.mark.parametrize("method", ["ended", "known", "get"])
+async def test_the_time_limit_of_wait_holds_whatever_the_store_does(place: Place, method: str) -> None:
+    """`wait` with a timeout comes back with `WaitTimeout` also when the store does not answer."""
+    provider = _Slow(connect(place()))
+    definition = WorkflowBuilder().wait_for("go", "k").build("w")
+
+    async with WorkflowHost(provider) as host:
+        instance_id = await host.start_workflow(definition)
+        provider.never_answers(method)
+
+        async with asyncio.timeout(SECONDS):
+            with pytest.raises(WaitTimeout, match="The store did not answer in time"):
+                await host.wait(instance_id, timeout=0.05)
+
+
+async def test_waiting_for_no_time_is_a_look(start_host: StartHost) -> None:
+    """With a timeout of 0, `wait` gives the result of an instance that has ended, on whatever host."""
+    first = await start_host()
+    ended = await first.run(WorkflowBuilder().then(put("a", n=1)).build("w"), timeout=SECONDS)
+    second = await start_host()
+
+    result = await second.wait(ended.id, timeout=0)
+
+    assert (result.status, result.data) == (WorkflowStatus.COMPLETE, {"n": 1})
 
 
 async def test_many_wait_for_one(host: WorkflowHost) -> None:
@@ -579,49 +621,6 @@ async def test_a_full_host_publishes_what_is_due(start_host: StartHost) -> None:
     gate.open()
 
 
-def test_run_workflow_sync(place: Place) -> None:
-    """For scripts: starts the host, runs, stops it."""
-    definition = WorkflowBuilder().then(put("a", done=True)).build("w")
-    target = place()
-    host = WorkflowHost(target)
-
-    result = run_workflow_sync(host, definition, {"x": 1}, timeout=SECONDS)
-
-    assert result.data == {"x": 1, "done": True}
-    assert not host.is_running
-
-
-def test_run_workflow_sync_with_a_url() -> None:
-    """A URL is enough."""
-    result = run_workflow_sync("memory:", WorkflowBuilder().then(put("a", done=True)).build("w"), timeout=SECONDS)
-
-    assert result.data == {"done": True}
-
-
-def test_host_sync(place: Place) -> None:
-    """A blocking view: it owns a loop in a thread of its own."""
-    thread = ThreadGate(done=True)
-    host = WorkflowHost(place())
-    host.register(WorkflowBuilder().start_with(thread.body).build("w"))
-
-    with host.sync as blocking:
-        instance_id = blocking.start_workflow("w")
-        assert thread._entered.wait(SECONDS)
-        assert blocking.get_workflow(instance_id).status is WorkflowStatus.RUNNABLE
-        thread.open()
-        result = blocking.wait(instance_id, timeout=SECONDS)
-
-    assert result.data == {"done": True}
-
-
-async def test_blocking_calls_are_refused_inside_a_loop(host: WorkflowHost) -> None:
-    """With the form to await."""
-    with pytest.raises(ConfigurationError, match="await"):
-        host.sync.get_workflow("x")
-    with pytest.raises(ConfigurationError, match="await"):
-        run_workflow_sync("memory:", WorkflowBuilder().build("w"))
-
-
 @pytest.mark.parametrize("setting", ["lease", "lifecycle"])
 @pytest.mark.parametrize("foreign", ["sqlite:///:memory:", MemoryProvider()])
 def test_what_only_the_store_can_serve_is_refused_from_others(place: Place, setting: str, foreign: object) -> None:
@@ -672,21 +671,6 @@ async def test_history_of_a_long_run_is_whole(host: WorkflowHost) -> None:
 
     assert [event.sequence for event in history] == list(range(1, len(history) + 1))
     assert len(history) >= 2_400
-
-
-async def test_bodies_log_and_beat(host: WorkflowHost) -> None:
-    """`context.log` reaches those who listen; `heartbeat` is accepted."""
-    lines: list[tuple[str, str, str, str]] = []
-    host.on_log(lambda *line: lines.append(line))
-
-    async def body(context: Context) -> None:
-        context.log("hello")
-        context.log("oops", stream="stderr")
-        context.heartbeat({"done": 1})
-
-    result = await host.run(WorkflowBuilder().start_with(body).build("w"), timeout=SECONDS)
-
-    assert lines == [(result.id, "body", "stdout", "hello"), (result.id, "body", "stderr", "oops")]
 
 
 async def test_an_instance_of_one_kind_does_not_disturb_another(host: WorkflowHost) -> None:

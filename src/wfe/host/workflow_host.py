@@ -27,6 +27,7 @@ from wfe.model.status import WorkflowStatus
 from wfe.ports.store import ListFilter, Publish, PublishOutcome, StartOutcome
 
 if TYPE_CHECKING:
+    from wfe.host.blocking import BlockingHost
     from wfe.host.core import HostCore
     from wfe.model.instance import StepError, WorkflowInstance, WorkflowResult
     from wfe.model.lifecycle import LifecycleEvent
@@ -131,7 +132,7 @@ class WorkflowHost:
             clock=clock or SystemClock(),
             entropy=entropy or SystemEntropy(),
         )
-        self._blocking: Any = None
+        self._blocking: BlockingHost | None = None
 
     # Life
 
@@ -245,7 +246,7 @@ class WorkflowHost:
         definition = getattr(definition, "definition", definition)  # a compiled YAML workflow has its plan inside
         if isinstance(definition, WorkflowDefinition):
             known = self.registry.by_key(definition.key)
-            if known is None:
+            if known is None or known.is_recalled:
                 self.register(definition)
             return self.registry.find(definition.id, definition.version)
         return self.registry.find(definition, version)
@@ -396,7 +397,7 @@ class WorkflowHost:
         """Wait for the end of an instance, wherever it runs.
 
         Args:
-            timeout: How long at most; None: for ever.
+            timeout: How long at most; None: for ever. Only a store that does not answer may make it a second longer.
             until: Further statuses that count as an end (SUSPENDED does not by itself).
             of: The definition, for the type of the result's data.
 
@@ -441,10 +442,13 @@ class WorkflowHost:
         Raises:
             WorkflowNotFound: There is none of that id or name.
         """
-        row = await self._running().store.get(id_or_name)
+        core = self._running()
+        row = await core.store.get(id_or_name)
         if row is None:
             raise WorkflowNotFound(id_or_name)
-        return instance_from(row, self.registry)
+        runner = core.runners.get(row.id)
+        beats = {} if runner is None else runner.heartbeats()
+        return instance_from(row, self.registry, beats)
 
     async def list_workflows(
         self,
@@ -566,7 +570,7 @@ class WorkflowHost:
     # Blocking
 
     @property
-    def sync(self) -> Any:  # noqa: ANN401 - typed by `BlockingHost`
+    def sync(self) -> BlockingHost:
         """A blocking view of this host, for programs without a loop: it owns a loop in a thread of its own."""
         from wfe.host.blocking import BlockingHost
 
