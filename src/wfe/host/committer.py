@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from wfe.model.errors import ProviderUnavailable
+from wfe.ports import gaps
+from wfe.ports.gaps import Gap
 from wfe.ports.store import (
     Batch,
     CommitReply,
@@ -189,8 +191,12 @@ class Committer:
         # What was decided before the session was lost, or the host was forced to stop, is not written any more.
         load.transitions = [pair for pair in load.transitions if pair[0].held]
         batch, sent = self._batch(load), core.monotonic()
+        if gaps.reached is not None:
+            gaps.reached(Gap.BATCH_TAKEN)
         with core.strays.request(), core.taking.kept(batch.room):
             reply = await core.store.commit(batch)
+        if gaps.reached is not None:
+            gaps.reached(Gap.BATCH_ANSWERED)
         self._pause = 0.0
         self.batches += 1
         core.saw_store_time(reply.now, sent)
@@ -230,6 +236,8 @@ class Committer:
             _answer(told, publication)
         for (_, asked), inserted in zip(load.inbox, reply.inbox, strict=True):
             _answer(asked, inserted)
+        if gaps.reached is not None:
+            gaps.reached(Gap.BATCH_TOLD)
         core.batch_committed(reply)
 
     async def _unavailable(self, load: _Load, error: ProviderUnavailable) -> None:
