@@ -241,7 +241,11 @@ class Committer:
         core.batch_committed(reply)
 
     async def _unavailable(self, load: _Load, error: ProviderUnavailable) -> None:
-        """The backend is away: callers are told, transitions wait; what they say happened has happened."""
+        """The backend is away: callers are told, transitions wait; what they say happened has happened.
+
+        Whether they were written is not known. So they are sent again as they are, and not decided anew: then a refusal
+        as stale can only mean that they were (see `Runner.committed`).
+        """
         for pending in load.starts:
             pending.refused(error)
         for _, future in load.publishes:
@@ -250,11 +254,13 @@ class Committer:
             _refuse(answer, error)
         self._pause = min(max(_FIRST_PAUSE, self._pause * 2), _LONGEST_PAUSE)
         self._core.storage_failed(error)
-        for runner, _ in load.transitions:
-            runner.decide_again()
         await asyncio.sleep(self._pause)
-        for runner, _ in load.transitions:
-            self._core.schedule(runner)
+        self._send_again(load.transitions)
+
+    def _send_again(self, transitions: list[tuple[Runner, TransitionWrite]]) -> None:
+        for runner, write in transitions:
+            runner.is_in_doubt = True
+            self._load.transitions.append((runner, write))
 
     async def _one_by_one(self, load: _Load, error: Exception) -> None:
         """Something in the batch cannot be written: write each part alone, so that only the culprit suffers."""
