@@ -220,6 +220,12 @@ async def test_subscribe_tells_events_in_order(host: WorkflowHost) -> None:
     await eventually(all_told)
 
 
+async def test_subscribing_from_no_cursor_is_refused(host: WorkflowHost) -> None:
+    """Whoever subscribes a callback from what is no cursor is told so, and does not wait for ever."""
+    with pytest.raises(ConfigurationError, match="cursor"):
+        host.events.subscribe(lambda event: None, since="nonsense")
+
+
 async def _until_end(events: Any) -> list[LifecycleEvent]:
     found = []
     async for event in events:

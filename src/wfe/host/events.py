@@ -76,20 +76,30 @@ class Events:
         """Tell a callable, or an object with `on_event`, of every event from now on (or from a cursor on).
 
         The host must run.
+
+        Raises:
+            ConfigurationError: The cursor is not one of these events'.
+            ProviderUnavailable: The store did not answer; nothing was subscribed.
         """
         tell = subscriber.on_event if isinstance(subscriber, Subscriber) else subscriber
+        # Asked here and not in the task: whoever subscribes learns of a cursor that is none.
+        events = self._publisher.subscribe(workflow_id=workflow_id, since=since)
         ready = asyncio.Event()
-        task = asyncio.get_running_loop().create_task(self._feed(tell, workflow_id, since, ready))
+        ready.set()
+        task = asyncio.get_running_loop().create_task(self._feed(tell, events))
         subscription = Subscription(task, ready)
         self._running[subscription] = task
-        task.add_done_callback(lambda _: self._running.pop(subscription, None))
+        task.add_done_callback(lambda _: self._ended(subscription))
         return subscription
 
+    def _ended(self, subscription: Subscription) -> None:
+        task = self._running.pop(subscription, None)
+        if task is not None and not task.cancelled() and task.exception() is not None:
+            _log.error("A lifecycle subscription has ended: %s", task.exception())
+
     async def _feed(
-        self, tell: Callable[[LifecycleEvent], Any], workflow_id: str | None, since: str | None, ready: asyncio.Event
+        self, tell: Callable[[LifecycleEvent], Any], events: AsyncIterator[tuple[str, LifecycleEvent]]
     ) -> None:
-        events = self._publisher.subscribe(workflow_id=workflow_id, since=since)
-        ready.set()
         async for cursor, event in events:
             try:
                 answer = tell(replace(event, cursor=cursor))
