@@ -30,9 +30,11 @@ from wfe.testing.conformance.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from tests.servers.postgres import PostgresDatabases, PostgresServer
+    from wfe.ports.store import LogRow
+    from wfe.providers.postgres.cursor import LogCursor
 
 INCOMPRESSIBLE = "".join(chr(0x4E00 + number * number % 20_011) for number in range(20_000))
 
@@ -399,3 +401,25 @@ class TestRoundTrips:
         assert {row["relname"]: row["n_tup_hot_upd"] > 1_500 for row in rows} == dict.fromkeys(
             ["instance", "pointer", "document"], True
         )
+
+
+async def test_subscriber_waits_for_the_server(here: PostgresProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who follows announcements is not sent away when the server has been out of reach for longer than the limit."""
+    reads = here.lifecycle._reads
+    read, refusals = reads.log_rows, [ProviderUnavailable("planted"), ProviderUnavailable("planted")]
+
+    async def refuse_at_first(
+        after: LogCursor, limit: int, instance_id: str | None
+    ) -> Sequence[tuple[LogCursor, LogRow]]:
+        if refusals:
+            raise refusals.pop()
+        return await read(after, limit, instance_id)
+
+    monkeypatch.setattr(reads, "log_rows", refuse_at_first)
+    news = here.lifecycle.subscribe(since="start")
+    await commit(here, starts=[start("told", **announcements(1))])
+
+    async with asyncio.timeout(10):
+        _, told = await anext(news)
+
+    assert (told.workflow_id, told.sequence, refusals) == ("told", 1, [])

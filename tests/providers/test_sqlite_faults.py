@@ -21,13 +21,14 @@ from wfe.providers.sqlite import claim as claim_module
 from wfe.providers.sqlite import commit as commit_module
 from wfe.providers.sqlite import connection as connection_module
 from wfe.providers.sqlite.faults import CommitUnknown
-from wfe.testing.conformance.values import DEFINITION
+from wfe.testing.conformance.values import DEFINITION, announcements
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
     from types import ModuleType
 
+    from wfe.ports.store import LogRow
     from wfe.providers.sqlite.place import Place
 
 
@@ -309,3 +310,35 @@ def forked(use: Callable[[], object]) -> int:
         os._exit(0)
     finally:
         os._exit(1)
+
+
+async def test_subscriber_waits_for_the_file(provider: SQLiteProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who follows announcements is not sent away while the file cannot be read, and misses nothing."""
+    news = provider.lifecycle.subscribe(since="start")
+    read = provider.store.numbered_log
+    refusals = [ProviderUnavailable("planted"), ProviderUnavailable("planted")]
+
+    async def refuse_at_first(after: int, limit: int, instance_id: str | None) -> Sequence[tuple[int, LogRow]]:
+        if refusals:
+            raise refusals.pop()
+        return await read(after, limit, instance_id)
+
+    monkeypatch.setattr(provider.store, "numbered_log", refuse_at_first)
+    await provider.store.commit(batch("host", "told", **announcements(1)))
+
+    async with asyncio.timeout(10):
+        _, event = await anext(news)
+
+    assert (event.workflow_id, event.sequence, refusals) == ("told", 1, [])
+
+
+async def test_subscriber_learns_that_the_store_was_closed(tmp_path: Path) -> None:
+    """A closed store is not waited for."""
+    provider = SQLiteProvider(tmp_path / "wfe.db")
+    await provider.store.open()
+    news = provider.lifecycle.subscribe(since="start")
+    await provider.store.close()
+
+    async with asyncio.timeout(10):
+        with pytest.raises(ProviderUnavailable, match="not open"):
+            await anext(news)

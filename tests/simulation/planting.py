@@ -404,10 +404,11 @@ def sweep_takes_nothing() -> Any:
 
 @fault
 def refused_transition_is_forgotten() -> Any:
-    def decide_again(self: Runner) -> None:
-        self.committing, self.transition, self.inflight = False, None, ([], [])
+    def send_again(self: Committer, transitions: Any) -> None:
+        for runner, _ in transitions:
+            runner.committing, runner.transition, runner.inflight = False, None, ([], [])
 
-    return patch.object(Runner, "decide_again", decide_again)
+    return patch.object(Committer, "_send_again", send_again)
 
 
 @fault

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from wfe.model.errors import ProviderUnavailable
+from wfe.ports import gaps
+from wfe.ports.gaps import Gap
 from wfe.ports.store import (
     Batch,
     CommitReply,
@@ -189,8 +191,12 @@ class Committer:
         # What was decided before the session was lost, or the host was forced to stop, is not written any more.
         load.transitions = [pair for pair in load.transitions if pair[0].held]
         batch, sent = self._batch(load), core.monotonic()
+        if gaps.reached is not None:
+            gaps.reached(Gap.BATCH_TAKEN)
         with core.strays.request(), core.taking.kept(batch.room):
             reply = await core.store.commit(batch)
+        if gaps.reached is not None:
+            gaps.reached(Gap.BATCH_ANSWERED)
         self._pause = 0.0
         self.batches += 1
         core.saw_store_time(reply.now, sent)
@@ -230,10 +236,16 @@ class Committer:
             _answer(told, publication)
         for (_, asked), inserted in zip(load.inbox, reply.inbox, strict=True):
             _answer(asked, inserted)
+        if gaps.reached is not None:
+            gaps.reached(Gap.BATCH_TOLD)
         core.batch_committed(reply)
 
     async def _unavailable(self, load: _Load, error: ProviderUnavailable) -> None:
-        """The backend is away: callers are told, transitions wait; what they say happened has happened."""
+        """The backend is away: callers are told, transitions wait; what they say happened has happened.
+
+        Whether they were written is not known. So they are sent again as they are, and not decided anew: then a refusal
+        as stale can only mean that they were (see `Runner.committed`).
+        """
         for pending in load.starts:
             pending.refused(error)
         for _, future in load.publishes:
@@ -242,11 +254,13 @@ class Committer:
             _refuse(answer, error)
         self._pause = min(max(_FIRST_PAUSE, self._pause * 2), _LONGEST_PAUSE)
         self._core.storage_failed(error)
-        for runner, _ in load.transitions:
-            runner.decide_again()
         await asyncio.sleep(self._pause)
-        for runner, _ in load.transitions:
-            self._core.schedule(runner)
+        self._send_again(load.transitions)
+
+    def _send_again(self, transitions: list[tuple[Runner, TransitionWrite]]) -> None:
+        for runner, write in transitions:
+            runner.is_in_doubt = True
+            self._load.transitions.append((runner, write))
 
     async def _one_by_one(self, load: _Load, error: Exception) -> None:
         """Something in the batch cannot be written: write each part alone, so that only the culprit suffers."""

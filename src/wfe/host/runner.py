@@ -42,9 +42,8 @@ class Runner:
     """Holds one instance for this host."""
 
     __slots__ = (
-        "asker", "awaited", "bodies", "committing", "core", "fence", "held", "id", "inflight", "known_rows", "mailbox",
-        "must_write",
-        "noted_wake",
+        "asker", "awaited", "bodies", "committing", "core", "fence", "held", "id", "inflight", "is_in_doubt",
+        "known_rows", "mailbox", "must_write", "noted_wake",
         "registration", "rows", "scheduled", "since", "state", "transition",
     )  # fmt: skip
 
@@ -65,6 +64,8 @@ class Runner:
         """Inbox rows whose messages are in the mailbox."""
         self.inflight: tuple[list[Message], list[int]] = ([], [])
         """What the transition under way was decided on, to decide again if it is refused."""
+        self.is_in_doubt = False
+        """Whether the transition under way was sent before, and the reply was lost."""
         self.known_rows: set[int] = set()
         """Inbox rows seen here: a row may be told of twice, also by a read that began before it was consumed."""
         self.must_write = False
@@ -240,6 +241,11 @@ class Runner:
         transition, self.transition = self.transition, None
         messages, rows = self.inflight
         self.inflight = ([], [])
+        was_in_doubt, self.is_in_doubt = self.is_in_doubt, False
+        if was_in_doubt and outcome is TransitionOutcome.STALE:
+            # The fence holds, so nobody else has written: it was this very transition. What its reply would have told
+            # is read.
+            outcome, unread = TransitionOutcome.ACCEPTED, True
         if not self.held or transition is None:
             if outcome is not TransitionOutcome.ACCEPTED:
                 _log.warning("Dropped a late transition of instance %s: it was refused (%s)", self.id, outcome.value)
@@ -255,7 +261,7 @@ class Runner:
 
     def decide_again(self) -> None:
         """The transition under way was not written: put its messages back."""
-        self.committing = False
+        self.committing = self.is_in_doubt = False
         self.transition = None
         messages, rows = self.inflight
         self.inflight = ([], [])

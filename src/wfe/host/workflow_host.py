@@ -338,9 +338,11 @@ class WorkflowHost:
             self._start(registration, document, given_id=None if ids is None else ids[number], reference=reference)
             for number, document in enumerate(documents)
         ]
-        await asyncio.wait([future for future, _ in pending]) if pending else None
-        for future, instance_id in pending:
-            await self._settled(future, instance_id)
+        # Every outcome is asked for, also after the first that is an error: nobody else will ask.
+        outcomes = await asyncio.gather(*(self._settled(*each) for each in pending), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
         return [instance_id for _, instance_id in pending]
 
     def _start(

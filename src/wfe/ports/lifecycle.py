@@ -24,6 +24,13 @@ class LifecyclePublisher(Protocol):
 
         Events of one instance come in the order of their sequence numbers, without a gap. A reader that passes the
         cursor of the last event it handled gets everything after it; a repeat is possible, a loss is not.
+
+        Once it has begun, the iterator waits for a backend that does not answer, and goes on when it does.
+
+        Raises:
+            ConfigurationError: The cursor is not one of this publisher's.
+            ProviderUnavailable: From the iterator: the end, from which "now" is counted, could not be found out; or the
+                store was closed.
         """
         ...
 

@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from wfe.model.definition import DefinitionKey
+from wfe.ports import gaps
+from wfe.ports.gaps import Gap
 from wfe.ports.store import (
     Batch,
     CommitReply,
@@ -72,7 +74,11 @@ class Commit:
 
     async def _send(self, statement: str, arguments: Sequence[object]) -> Sequence[object]:
         async def send(connection: asyncpg.Connection, _attempt: int) -> Sequence[object]:
+            if gaps.reached is not None:
+                gaps.reached(Gap.POSTGRES_SENDING)
             rows: Sequence[object] = await connection.fetch(statement, *arguments)
+            if gaps.reached is not None:
+                gaps.reached(Gap.POSTGRES_ANSWERED)
             return rows
 
         return await self._pool.run("commit a batch", send, first=True)

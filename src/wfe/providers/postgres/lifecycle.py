@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
-from wfe.model.errors import ConfigurationError
+from wfe.model.errors import ConfigurationError, ProviderUnavailable
 from wfe.model.lifecycle import LifecycleEvent, decode_records
 from wfe.ports.store import LogRow
 from wfe.providers.postgres.cursor import LogCursor
@@ -71,7 +71,13 @@ class PostgresLifecycle:
             while True:
                 # With some records of a row unread, that row is read again: its place is the one just before it.
                 after = place._replace(revision=place.revision - 1) if seen else place
-                rows = await self._reads.log_rows(after, _PAGE, workflow_id)
+                try:
+                    rows = await self._reads.log_rows(after, _PAGE, workflow_id)
+                except ProviderUnavailable:
+                    if not self._reads.is_open:
+                        raise
+                    await asyncio.sleep(_LONGEST_PAUSE)
+                    continue
                 for cursor, row in rows:
                     skip = seen if cursor[:3] == place[:3] else 0
                     for index, event in _events_of(row, skip):

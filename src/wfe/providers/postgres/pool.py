@@ -89,6 +89,11 @@ class Pool:
         """Where the connections lead."""
         return self._connector.place
 
+    @property
+    def is_open(self) -> bool:
+        """Whether work is allowed."""
+        return not self._closing
+
     async def run(self, doing: str, work: Work[T], *, first: bool = False, at_once: timedelta | None = None) -> T:
         """Do some work on a connection, again on another one if that is lost.
 

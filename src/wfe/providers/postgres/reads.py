@@ -43,6 +43,11 @@ class Reads:
             JOIN {schema}.instance i ON i.n = l.n
             JOIN {schema}.plan p ON p.n = i.plan"""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the store was opened and not closed."""
+        return self._pool.is_open
+
     async def _fetch(self, doing: str, statement: str, *arguments: object) -> list[asyncpg.Record]:
         return await self._pool.run(doing, lambda connection, _: connection.fetch(statement, *arguments))
 

@@ -11,6 +11,8 @@ from typing import Literal, TypeAlias
 from urllib.parse import quote
 
 from wfe.model.errors import ConfigurationError
+from wfe.ports import gaps
+from wfe.ports.gaps import Gap
 from wfe.providers.sqlite.faults import BUSY_LIMIT_SECONDS, CommitUnknown, breaks_connection, is_busy, translated
 from wfe.providers.sqlite.place import MEMORY, Place
 
@@ -89,7 +91,9 @@ def begin_write(connection: sqlite3.Connection, kind: Literal["IMMEDIATE", "EXCL
             if not is_busy(error) or time.monotonic() > deadline:
                 raise
         else:
-            return
+            break
+    if gaps.reached is not None:
+        gaps.reached(Gap.SQLITE_BEGUN)
 
 
 @contextmanager
@@ -140,7 +144,11 @@ def commit(connection: sqlite3.Connection, place: Place) -> None:
         CommitUnknown: It failed in a way that leaves its outcome open.
     """
     try:
+        if gaps.reached is not None:
+            gaps.reached(Gap.SQLITE_WRITTEN)
         connection.execute("COMMIT")
+        if gaps.reached is not None:
+            gaps.reached(Gap.SQLITE_COMMITTED)
     except sqlite3.Error as error:
         if breaks_connection(error):
             raise CommitUnknown(str(translated(error, place))) from error

@@ -59,8 +59,14 @@ class SQLiteLifecycle:
         try:
             while True:
                 news.clear()
-                version = await self._store.data_version()
-                rows = await self._store.numbered_log(after, _PAGE_ROWS, workflow_id)
+                try:
+                    version = await self._store.data_version()
+                    rows = await self._store.numbered_log(after, _PAGE_ROWS, workflow_id)
+                except ProviderUnavailable:
+                    if not self._store.is_open:
+                        raise
+                    await asyncio.sleep(_POLL_SECONDS)
+                    continue
                 for number, row in rows:
                     for index, event in _events_of(row, seen if number == place else 0):
                         yield f"{number}.{index}", event

@@ -78,6 +78,11 @@ class SQLiteStore:
         await self._reader.stop()
         await self._writer.stop()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened and not closed."""
+        return self._writer.is_running
+
     async def write(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Run a job on the writer's connection."""
         return await self._writer.call(job)
