@@ -175,7 +175,7 @@ def attempt_failed(draft: Draft, message: Failed) -> None:
 
 
 def body_stopped(draft: Draft, message: BodyStopped) -> None:
-    """A body has stopped without an answer: it was asked to, or it cannot run because the instance is suspended."""
+    """A body has stopped without an answer: it was asked to, or did not begin because the instance was suspended."""
     pointer = draft.find(message.pointer)
     if pointer is None or not pointer.runs_body:
         return
@@ -184,3 +184,6 @@ def body_stopped(draft: Draft, message: BodyStopped) -> None:
         draft.remove(pointer)
     elif draft.status is WorkflowStatus.SUSPENDED:
         draft.put(pointer.held())
+    else:
+        # The instance was resumed before this was read. Nobody runs the body, and nothing else would make it run.
+        flow.begin(draft, pointer)

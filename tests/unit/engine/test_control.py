@@ -116,6 +116,18 @@ def test_bodies_of_a_suspended_instance_run_again_only_when_it_is_resumed() -> N
     assert world.runs == ["a"]
 
 
+def test_a_body_that_was_held_back_too_late_runs() -> None:
+    """Resumed before it was read that a body had not begun because of the suspension: it runs all the same."""
+    world = World(plan(body("a")))
+    number = world.body("a").id
+    world.control(ControlVerb.SUSPEND)
+
+    transition = world.advance(Control(ControlVerb.RESUME), BodyStopped(number))
+
+    assert transition.run == [number]
+    assert world.status is WorkflowStatus.RUNNABLE
+
+
 def test_a_stop_and_a_resume_in_one_transition_run_the_body_again() -> None:
     """Activated by the request to resume: first what stopped, then the request."""
     world = World(plan(body("a")))
