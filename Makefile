@@ -12,6 +12,7 @@ endif
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
+STATES ?= 200000
 ARGS ?=
 
 .PHONY: help
@@ -60,6 +61,10 @@ unit: environment ## Run the unit tests alone: no server, no waiting.
 .PHONY: crash
 crash: environment ## Kill hosts and servers at random moments: all the rounds that the guarantees name.
 	@WFE_REQUIRE_SERVERS=1 $(PYTEST) -v -m crash --full $(ARGS)
+
+.PHONY: search
+search: environment ## Visit every state of the small models (STATES of each at most) and check every rule in each.
+	@$(BIN)/python -m wfe.testing.search --states $(STATES) $(ARGS)
 
 .PHONY: bench
 bench: environment ## Measure against DBOS, interleaved, and write the table to docs/benchmarks.md.

@@ -1,0 +1,312 @@
+"""The world of a search: the tables of the memory provider, and the hosts with what they know and have under way."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from wfe.engine.state import encode_head, encode_pointer
+from wfe.host.registry import Registration
+from wfe.host.runner import Runner
+from wfe.model.definition import StepKind
+from wfe.model.message import Message
+from wfe.model.moment import Moment
+from wfe.model.status import WorkflowStatus
+from wfe.ports.store import Batch, CommitReply
+from wfe.providers.memory.lease import MemoryLease
+from wfe.providers.memory.store import MemoryStore
+from wfe.providers.memory.tables import Instance, Tables
+from wfe.testing.search.copying import copy_runner, copy_tables
+from wfe.testing.search.ledger import Account
+from wfe.testing.search.rules import state_problems
+
+__all__ = ["SECOND", "Body", "Host", "Sent", "StandingClock", "World", "now_of"]
+
+SECOND = 1_000_000
+_BEGINNING = 1_767_225_600 * SECOND
+_TTL = timedelta(seconds=15)
+
+T = TypeVar("T")
+
+
+def now_of(work: Coroutine[Any, Any, T]) -> T:
+    """Give what a coroutine gives that never waits, as those of the memory provider."""
+    try:
+        work.send(None)
+    except StopIteration as ended:
+        value: T = ended.value
+        return value
+    work.close()
+    msg = f"{work!r} waits"
+    raise AssertionError(msg)
+
+
+class StandingClock(NamedTuple):
+    """Time that stands still; later times are other clocks. Sessions live until they are ended, see `World.expire`."""
+
+    moment: Moment = _BEGINNING
+
+    def now(self) -> Moment:
+        return self.moment
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+class Body(NamedTuple):
+    """A body that runs."""
+
+    pointer: int
+    attempt: int
+    base: int
+    """Revision of the state that it was given."""
+    is_told_to_stop: bool = False
+
+    def stop(self) -> None:
+        """Its runner is dropped, and so is what it answers."""
+
+
+class Sent(NamedTuple):
+    """A transition under way."""
+
+    batch: Batch
+    reply: CommitReply | None = None
+    """What the store has answered; the host does not know it yet."""
+
+
+@dataclass(slots=True, eq=False)
+class Host:
+    """One start of one host."""
+
+    session: str
+    is_up: bool = True
+    """Whether its process lives."""
+    runners: dict[str, Runner] = field(default_factory=dict[str, Runner])
+    sent: dict[str, Sent] = field(default_factory=dict[str, Sent])
+    """By instance."""
+    releases: tuple[tuple[str, int], ...] = ()
+    """What it is about to give back."""
+    taken_unknown: bool = False
+    """Whether a reply was lost that may have given it an instance."""
+
+    def copy(self) -> Host:
+        """Copy it with its runners."""
+        runners = {number: copy_runner(each) for number, each in self.runners.items()}
+        return Host(self.session, self.is_up, runners, dict(self.sent), self.releases, self.taken_unknown)
+
+
+class World:
+    """Everything there is. Moves change it; the search copies it before each."""
+
+    __slots__ = ("accounts", "adrift", "broken", "budget", "hosts", "made", "registration", "store", "tables")
+
+    def __init__(self, registration: Registration, *, hosts: int, budget: dict[str, int]) -> None:
+        self.registration = registration
+        """The one definition of this world."""
+        self.tables = Tables(StandingClock())
+        self.store = MemoryStore(self.tables)
+        self.hosts: list[Host] = []
+        self.budget = budget
+        """How often each kind of request and fault may still happen."""
+        self.adrift: tuple[Batch, ...] = ()
+        """Requests of which nobody awaits the answer: they may still reach the store."""
+        self.accounts: dict[str, Account] = {}
+        """What the rules remember of each instance."""
+        self.made = 0
+        """Counts sessions and batches: names only, so that it is no part of the key."""
+        self.broken: list[str] = []
+        for _ in range(hosts):
+            self.new_host()
+
+    def copy(self) -> World:
+        """Copy it."""
+        new = object.__new__(World)
+        new.registration = self.registration
+        new.tables = copy_tables(self.tables)
+        new.store = MemoryStore(new.tables)
+        new.hosts = [host.copy() for host in self.hosts]
+        new.budget = self.budget.copy()
+        new.adrift = self.adrift
+        new.accounts = self.accounts.copy()
+        new.made = self.made
+        new.broken = []
+        return new
+
+    # What is there
+
+    @property
+    def now(self) -> Moment:
+        """Store time."""
+        return self.tables.clock.now()
+
+    def host(self, session: str) -> Host:
+        """Give the host of a session."""
+        return next(host for host in self.hosts if host.session == session)
+
+    def is_alive(self, host: Host) -> bool:
+        """Tell whether a host's session lives."""
+        return self.tables.is_alive(host.session)
+
+    def breaks(self, rule: str, text: str) -> None:
+        """Note a broken rule."""
+        self.broken.append(f"{rule}: {text}")
+
+    def may(self, what: str) -> bool:
+        """Tell whether something may still happen."""
+        return self.budget.get(what, 0) > 0
+
+    def spend(self, what: str) -> None:
+        """It happens now."""
+        self.budget[what] -= 1
+
+    # What changes
+
+    def writes(self, step: str) -> bool:
+        """Tell whether the answer of a step sets a field of the data."""
+        return self.registration.definition.places[step].step.kind is StepKind.BODY
+
+    def new_name(self, prefix: str) -> str:
+        """Make a name that nothing else has."""
+        self.made += 1
+        return f"{prefix}{self.made}"
+
+    def new_host(self) -> None:
+        """A host starts."""
+        host = Host(self.new_name("host"))
+        now_of(MemoryLease(self.tables).begin(host.session, name="host", ttl=_TTL))
+        self.hosts.append(host)
+
+    def expire(self, session: str) -> None:
+        """A session has not been renewed for its time to live."""
+        self.tables.sessions[session].expires = 0.0
+
+    def pass_time(self, until: Moment) -> None:
+        """It is later now."""
+        self.tables.clock = StandingClock(until)
+
+    # For the search
+
+    def problems(self) -> Sequence[str]:
+        """Say which rules this state breaks."""
+        return state_problems(self)
+
+    def is_end(self) -> bool:
+        """Tell whether every instance has ended, or waits for what only a caller can do, and nobody holds it."""
+        return all(_rests(each) and self.tables.holder(each) is None for each in self.tables.instances.values()) and (
+            not any(host.runners or host.sent or host.releases for host in self.hosts if host.is_up)
+        )
+
+    def key(self) -> bytes:
+        """Give what tells this state from others.
+
+        Hosts are interchangeable, and how often something was counted up says nothing: only whether a fence or a
+        revision is the present one does.
+        """
+        tables = self.tables
+        parts = (
+            self.now,
+            sorted(self.budget.items()),
+            [self._instance_key(each) for each in tables.instances.values()],
+            sorted(_encode(self._host_key(host)) for host in self.hosts),
+            [self._batch_key(batch) for batch in self.adrift],
+            list(tables.events.values()),
+            list(tables.future.values()),
+            [(number, self.accounts[number].history()) for number in sorted(self.accounts)],
+        )
+        return hashlib.blake2b(_encode(parts), digest_size=16).digest()
+
+    def _instance_key(self, instance: Instance) -> tuple[object, ...]:
+        return (
+            instance.id,
+            instance.status,
+            instance.head,
+            instance.wake_at,
+            instance.blocked_reason,
+            instance.ended_at,
+            _sorted_document(instance.data),
+            sorted(instance.pointers.items()),
+            sorted(instance.items.items()),
+            sorted(instance.errors.items()),
+            [row for _, row in sorted(instance.inbox.items())],
+            sorted(instance.waits),
+            sorted(instance.positions.items()),
+        )
+
+    def _host_key(self, host: Host) -> tuple[object, ...]:
+        owned = [each.id for each in self.tables.instances.values() if each.owner == host.session]
+        took = [number for number, account in self.accounts.items() if account.taker == host.session]
+        return (
+            host.is_up,
+            self.is_alive(host),
+            host.taken_unknown,
+            owned,
+            took,
+            [(number, self._relative(number, 0, fence)[1]) for number, fence in host.releases],
+            [self._runner_key(host.runners[number]) for number in sorted(host.runners)],
+            [
+                (number, self._batch_key(sent.batch), sent.reply and (sent.reply.transitions, sent.reply.unread))
+                for number, sent in sorted(host.sent.items())
+            ],
+        )
+
+    def _runner_key(self, runner: Runner) -> tuple[object, ...]:
+        inbox = self.tables.instances[runner.id].inbox if runner.id in self.tables.instances else {}
+        relative = self._relative(runner.id, runner.state.revision, runner.fence)
+        return (
+            runner.id,
+            relative,
+            None if relative == (0, 0) else _state_key(runner),
+            runner.committing,
+            [_message_key(message) for message in runner.mailbox],
+            runner.rows,
+            sorted(runner.known_rows.intersection(inbox)),
+            sorted(runner.awaited),
+            [(body[0], body[1], body[2] - runner.state.revision, body[3]) for body in _bodies(runner)],
+        )
+
+    def _batch_key(self, batch: Batch) -> list[object]:
+        return [
+            (write.instance_id, self._relative(write.instance_id, write.revision, write.fence), write.changes)
+            for write in batch.transitions
+        ]
+
+    def _relative(self, instance_id: str, revision: int, fence: int) -> tuple[int, int]:
+        instance = self.tables.instances.get(instance_id)
+        return (0, 0) if instance is None else (revision - instance.revision, fence - instance.fence)
+
+
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+
+
+def _sorted_document(document: bytes) -> bytes:
+    return _encode_sorted(msgspec.json.decode(document))
+
+
+def _state_key(runner: Runner) -> tuple[object, ...]:
+    state = runner.state
+    pointers = sorted((pointer.slot, encode_pointer(pointer)) for pointer in state.pointers.values())
+    return encode_head(state.head), _sorted_document(state.data), pointers
+
+
+def _message_key(message: Message) -> tuple[str, Message]:
+    return type(message).__name__, message
+
+
+def _bodies(runner: Runner) -> Iterable[Body]:
+    bodies: dict[int, Any] = dict(runner.bodies)  # a search puts its own bodies in place of real ones
+    return [bodies[number] for number in sorted(bodies)]
+
+
+def _rests(instance: Instance) -> bool:
+    """Whether nothing is left to do for it unless somebody asks for something."""
+    if instance.has_ended:
+        return True
+    if instance.inbox:
+        return False
+    return instance.status == WorkflowStatus.SUSPENDED or instance.wake_at is None

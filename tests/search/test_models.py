@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from wfe.testing.search import MODELS, search
+
+FULL = 100_000
+SHORT = 2_300
+BEGINNINGS = [(model, name) for model in MODELS for name, _ in MODELS[model].beginnings()]
+
+
+@pytest.fixture(autouse=True)
+def silence() -> Iterator[None]:
+    """What hosts warn of happens in every second state."""
+    logger = logging.getLogger("wfe.host")
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize(("model", "beginning"), BEGINNINGS, ids=[f"{model}-{name}" for model, name in BEGINNINGS])
+def test_every_rule_holds_in_every_state(pytestconfig: pytest.Config, model: str, beginning: str) -> None:
+    """Whatever the order of what happens: no rule is broken, and from everywhere an end can be reached."""
+    states = FULL if pytestconfig.getoption("--full") else SHORT
+
+    (outcome,) = search(MODELS[model], states, only=beginning)
+
+    assert not outcome.violations, "\n".join(outcome.describe())
+    assert outcome.is_complete or outcome.states >= states
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_searches_come_to_ends(model: str) -> None:
+    """The sizes above are no mere first steps: the smallest beginning of each model is searched to all its ends."""
+    name, _ = MODELS[model].beginnings()[0]
+
+    (outcome,) = search(MODELS[model], SHORT, only=name)
+
+    assert outcome.is_complete
+    assert outcome.ends > 10
