@@ -77,12 +77,13 @@ def time_moves(world: World) -> Iterator[Move[World]]:
 
 
 def _claims(world: World, host: Host) -> Iterator[Move[World]]:
-    tables = world.tables
-    for instance in tables.live.values():
-        if tables.holder(instance) is None and instance.is_due(world.now):
+    """A hint may name any instance, also one that another host holds, or that has nothing to do."""
+    for instance in world.tables.live.values():
+        if instance.id not in host.runners or instance.owner is None:
             label = f"{host.session} takes {instance.id}"
             yield Move(label, Kind.PROGRESS, _claiming(host.session, instance.id))
-            if world.may("lost reply"):
+            is_free = world.tables.holder(instance) is None and instance.is_due(world.now)
+            if is_free and world.may("lost reply"):
                 yield Move(f"{label}; the reply is lost", Kind.FAULT, _claiming(host.session, instance.id, lost=True))
 
 

@@ -27,6 +27,7 @@ class Lease:
 
     def beginnings(self) -> Sequence[tuple[str, World]]:
         return [
+            ("a crash", _world(_CHAIN, {"crash": 1})),
             ("a crash and a lost reply", _world(_CHAIN, {"crash": 1, "lost reply": 1})),
             ("one body and every fault", _world(_ONE_BODY, {"expiry": 1, "crash": 1, "lost reply": 1, "block": 1})),
             ("a pause and a crash", _world(_CHAIN, {"expiry": 1, "crash": 1})),

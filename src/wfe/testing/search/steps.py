@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from wfe.engine.inbox import unpack
 from wfe.engine.state import decode_head, decode_pointers
 from wfe.model.lifecycle import LogRecord, decode_records
+from wfe.model.message import Control, ControlVerb
 from wfe.model.pointer import ROOT_SCOPE, Pointer
 from wfe.model.status import LifecycleKind, PointerStatus, WorkflowStatus
 from wfe.ports.store import Batch, CommitReply, EventRow, InboxRow, LoadedInstance, TransitionOutcome, TransitionWrite
@@ -104,7 +106,9 @@ class CommitRules:
         account = self._check_results(name, account, records)
         account = self._check_waits(name, account, old, write)
         account = self._check_branches(name, account, old, instance)
+        self._check_requests(name, old, write, instance)
         self._check_timers(name, old, records, now)
+        self._check_due_times(name, old, instance)
         world.accounts[write.instance_id] = account
 
     def _check_results(self, name: str, account: Account, records: list[LogRecord]) -> Account:
@@ -148,6 +152,21 @@ class CommitRules:
             position=max(account.position, *used) if used else account.position,
         )
 
+    def _check_requests(self, name: str, old: _Before, write: TransitionWrite, instance: Instance) -> None:
+        """A request that is applied has its effect, unless the instance ends, or another request undoes it."""
+        rows = [old.inbox[number] for number in write.changes.consumed if number in old.inbox]
+        messages = [unpack(row) for row in rows if row.message is not None]
+        verbs = {message.verb for message in messages if isinstance(message, Control)}
+        if instance.has_ended or not verbs:
+            return
+        is_stopping = decode_head(instance.head).stopping is not None
+        if ControlVerb.TERMINATE in verbs or (ControlVerb.CANCEL in verbs and not is_stopping):
+            self._world.breaks("A1", f"{name} has applied {sorted(verbs)}, and the instance goes on")
+        if verbs == {ControlVerb.SUSPEND} and not is_stopping and instance.status != WorkflowStatus.SUSPENDED:
+            self._world.breaks("A2", f"{name} has applied a request to suspend, and the instance is {instance.status}")
+        if verbs == {ControlVerb.RESUME} and instance.status != WorkflowStatus.RUNNABLE:
+            self._world.breaks("A2", f"{name} has applied a request to resume, and the instance is {instance.status}")
+
     def _end_wait(self, name: str, outcomes: set[tuple[int, int, str]], pointer: int, wait: int, how: str) -> None:
         before = [each for number, count, each in outcomes if (number, count) == (pointer, wait)]
         if before:
@@ -190,6 +209,13 @@ class CommitRules:
             timed_out = record.error is not None and record.error.code == "event_timeout"
             if by_time or timed_out:
                 self._world.breaks("M1", f"{name}: pointer {record.pointer} was woken {pointer.wake - now} us early")
+
+    def _check_due_times(self, name: str, old: _Before, instance: Instance) -> None:
+        """A pause keeps its end, whatever else happens meanwhile."""
+        for number, pointer in decode_pointers(instance.packed_pointers()).items():
+            before = old.pointers.get(number)
+            if before is not None and before.wake and _same_pause(before, pointer) and pointer.wake != before.wake:
+                self._world.breaks("M4", f"{name}: the due time of pointer {number} was {before.wake}: {pointer.wake}")
 
     # Events
 
@@ -279,6 +305,15 @@ def _before(world: World, instance: Instance) -> _Before:
         decode_pointers(instance.packed_pointers()),
         frozenset(instance.waits),
         dict(instance.inbox),
+    )
+
+
+def _same_pause(before: Pointer, after: Pointer) -> bool:
+    return (before.status, before.failures, before.waits, before.started) == (
+        after.status,
+        after.failures,
+        after.waits,
+        after.started,
     )
 
 

@@ -197,6 +197,8 @@ class World:
 
     def is_end(self) -> bool:
         """Tell whether every instance has ended, or waits for what only a caller can do, and nobody holds it."""
+        if self.tables.future:
+            return False
         return all(_rests(each) and self.tables.holder(each) is None for each in self.tables.instances.values()) and (
             not any(host.runners or host.sent or host.releases for host in self.hosts if host.is_up)
         )
