@@ -92,6 +92,7 @@ class StandIn:
     def _forget(self, runner: Runner) -> None:
         if self._host.runners.get(runner.id) is runner:
             del self._host.runners[runner.id]
+            self._host.resting.pop(runner.id, None)
         runner.drop()
 
     # Bodies
@@ -100,6 +101,9 @@ class StandIn:
         """Bodies wait for room, which they get at any time; unless the session is over (the host can tell in time)."""
         if self._world.is_alive(self._host):
             runner.awaited.update(numbers)
+
+    def abandon(self, run: object) -> None:
+        """Nobody waits for the end of this body."""
 
     def stop(self, runner: Runner, number: int, run: object) -> None:
         body: Any = runner.bodies[number]
