@@ -88,25 +88,37 @@ class Runner:
         if quarantine:
             self.mailbox.append(Control(ControlVerb.SUSPEND, quarantine))
         may_run = not quarantine and state.head.status is not WorkflowStatus.SUSPENDED
+        idle = self._idle()
         if not may_run:
             # Their host died: they run again once the instance is resumed, not because a message was read.
-            self.mailbox.extend(BodyStopped(number) for number in sorted(state.running))
+            self.mailbox.extend(BodyStopped(number) for number in idle)
         for row in inbox:
             self.receive(row)
         if state.head.next_pointer == 1 and self.registration is not None:
             self.deliver(Started())
         if state.head.stopping is not None:
-            for number in state.running:
+            for number in idle:
                 self.deliver(BodyStopped(number))
         elif self.registration is not None:
             if may_run:
-                # A message that came in the pause before this may have set some going already.
-                self.core.bodies.run(self, sorted(state.running.difference(self.bodies, self.awaited)))
+                self.core.bodies.run(self, idle)
             self.deliver(TimePassed())
         elif not self.mailbox and not self.rows:
             self.core.give_back(self)  # without its code, and without a request to apply
             return
         self.core.schedule(self)
+
+    def _idle(self) -> list[int]:
+        """List the pointers whose bodies are to run and do not.
+
+        A message that came in the pause before this may have set some going, and those may have ended already.
+        """
+        ended = {
+            message.pointer
+            for message in (*self.mailbox, *self.inflight[0])
+            if isinstance(message, Answered | Failed | BodyStopped)
+        }
+        return sorted(self.state.running.difference(self.bodies, self.awaited, ended))
 
     def receive(self, row: InboxRow) -> None:
         """Take an inbox row, unless it is known."""

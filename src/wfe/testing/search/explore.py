@@ -119,8 +119,8 @@ def search(model: Model[S], states: int, *, only: str = "") -> list[Outcome]:
     With `only`, the search begins at the beginning of that name alone.
 
     Beside the rules of the model: wherever something is left to do, somebody does it, and an end can be reached
-    without faults (W1). The beginnings are searched one after the other, each up to half of the states that are left,
-    until one breaks a rule.
+    without callers and faults (W1). The beginnings are searched one after the other, each up to half of the states
+    that are left, until one breaks a rule.
     """
     collects = gc.isenabled()
     gc.disable()  # states make no cycles, and walking hundreds of thousands of them takes most of the time
@@ -150,7 +150,7 @@ class _Search(Generic[S]):
         self._parents = array("q")
         self._depths = array("l")
         self._sources = array("l")
-        """Moves on which the end of a state may count: from …"""
+        """Moves that somebody makes for certain: from …"""
         self._targets = array("l")
         """… to."""
         self._ends = bytearray()
@@ -182,8 +182,8 @@ class _Search(Generic[S]):
             violations = self._violations(after) if is_new else after.broken
             if violations:
                 return self._outcome(violations, [*self._path(number), move.label])
-            if move.kind is not Kind.FAULT and reached != number:
-                goes_on = goes_on or move.kind is Kind.PROGRESS
+            if move.kind is Kind.PROGRESS and reached != number:
+                goes_on = True
                 self._sources.append(number)
                 self._targets.append(reached)
         if not goes_on and not self._ends[number]:

@@ -89,6 +89,8 @@ def _claims(world: World, host: Host) -> Iterator[Move[World]]:
 
 def _runner_moves(world: World, host: Host, instance_id: str) -> Iterator[Move[World]]:
     session, runner = host.session, host.runners[instance_id]
+    if instance_id in host.resting:
+        yield Move(f"{session} activates {instance_id}", Kind.PROGRESS, with_runner(session, instance_id, _activate))
     instance = world.tables.instances.get(instance_id)
     if (runner.mailbox or runner.rows) and not runner.committing:
         yield Move(f"{session} decides on {instance_id}", Kind.PROGRESS, with_runner(session, instance_id, decide))
@@ -158,7 +160,8 @@ def _crashing(session: str) -> Callable[[World], None]:
         world.spend("crash")
         host = world.host(session)
         world.adrift += tuple(sent.batch for sent in host.sent.values() if sent.reply is None)
-        host.runners, host.sent, host.releases, host.is_up, host.taken_unknown = {}, {}, (), False, False
+        host.runners, host.sent, host.releases, host.resting = {}, {}, (), {}
+        host.is_up = host.taken_unknown = False
         if not world.is_alive(host):
             world.hosts.remove(host)
         world.new_host()
@@ -185,6 +188,7 @@ def _claiming(session: str, instance_id: str, *, lost: bool = False) -> Callable
 
 def activate(world: World, host: Host, row: LoadedInstance) -> None:
     """Begin to run what was taken, as the core of a host does."""
+    host.resting.pop(row.id, None)
     old = host.runners.pop(row.id, None)
     if old is not None:
         old.drop()
@@ -197,8 +201,16 @@ def activate(world: World, host: Host, row: LoadedInstance) -> None:
         return
     core = cast("HostCore", StandIn(world, host))
     runner = host.runners[row.id] = Runner(core, world.registration, state, row.fence, ASKER)
+    if row.activations > 1:
+        host.resting[row.id] = tuple(row.inbox)
+        return
     with meeting(world, host, runner):
         runner.activate(list(row.inbox))
+
+
+def _activate(world: World, host: Host, runner: Runner) -> None:
+    """The pause before a further activation is over."""
+    runner.activate(list(host.resting.pop(runner.id)))
 
 
 def _releasing(session: str) -> Callable[[World], None]:
@@ -250,8 +262,7 @@ def _begins(number: int) -> Callable[[World, Host, Runner], None]:
         pointer = runner.state.pointers.get(number)
         if pointer is None or not pointer.runs_body:
             return
-        unsure = any(write.instance_id == runner.id for batch in world.adrift for write in batch.transitions)
-        begun(world, runner, pointer, knows_all=not unsure and runner.id not in host.sent)
+        begun(world, runner, pointer)
         set_body(runner, Body(number, pointer.attempt, runner.state.revision))
 
     return make

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from wfe.model.definition import Policies, Step
 from wfe.model.message import ControlVerb
 from wfe.model.policies import Fixed, RetryPolicy
-from wfe.testing.search.callers import asks
+from wfe.testing.search.callers import asks, publishes
 from wfe.testing.search.explore import Move
 from wfe.testing.search.hosts import host_moves, time_moves
-from wfe.testing.search.plans import body, delay, each, parallel, registered
+from wfe.testing.search.plans import body, delay, each, parallel, registered, wait
 from wfe.testing.search.world import World
 from wfe.testing.search.writing import start
 
@@ -19,6 +19,7 @@ __all__ = ["Join"]
 _BRANCHES = (parallel("all", (body("a"),), (delay("d", 5), body("b"))), body("after"))
 _LOOP = (each("loop", 3, body("a"), max_parallel=2), body("after"))
 _FAIL_FAST = (each("loop", 2, body("a"), fail_fast=True), body("after"))
+_WAIT = (parallel("all", (body("a"),), (wait("w", "news", seconds=5),)), body("after"))
 _RETRIES = {"a": Policies(retry=RetryPolicy(2, Fixed(1)))}
 
 
@@ -31,6 +32,7 @@ class Join:
         return [
             ("a loop of three, two at a time, and a crash", _world(_LOOP, {"crash": 1})),
             ("a loop of three, two at a time, and a request", _world(_LOOP, {"request": 1})),
+            ("a body beside a wait, an event and a request", _world(_WAIT, {"e1": 1, "request": 1})),
             ("a loop that fails fast, a failure and a crash", _world(_FAIL_FAST, {"failure": 1, "crash": 1})),
             ("a loop that fails fast, a failure and a request", _world(_FAIL_FAST, {"failure": 1, "request": 1})),
             ("branches, a failure and a request", _world(_BRANCHES, {"failure": 1, "request": 1})),
@@ -42,7 +44,7 @@ class Join:
         ]
 
     def moves(self, state: World) -> Sequence[Move[World]]:
-        return [*asks(state, "A", *ControlVerb), *host_moves(state), *time_moves(state)]
+        return [*publishes(state), *asks(state, "A", *ControlVerb), *host_moves(state), *time_moves(state)]
 
 
 def _world(steps: tuple[Step, ...], budget: dict[str, int]) -> World:

@@ -45,6 +45,7 @@ class StandIn:
         self.broken: dict[str, int] = {}
         self.bodies = self
         self.waiters = self
+        self.trials = self
         self.entropy = self
 
     # Time and chance
@@ -72,6 +73,9 @@ class StandIn:
     def changed(self, runner: Runner) -> None:
         """Nobody waits for the instance."""
 
+    def passed(self, instance_id: str) -> None:
+        """No suspects are tried apart."""
+
     # Giving back
 
     def give_back(self, runner: Runner) -> None:
@@ -92,6 +96,7 @@ class StandIn:
     def _forget(self, runner: Runner) -> None:
         if self._host.runners.get(runner.id) is runner:
             del self._host.runners[runner.id]
+            self._host.resting.pop(runner.id, None)
         runner.drop()
 
     # Bodies
@@ -100,6 +105,9 @@ class StandIn:
         """Bodies wait for room, which they get at any time; unless the session is over (the host can tell in time)."""
         if self._world.is_alive(self._host):
             runner.awaited.update(numbers)
+
+    def abandon(self, run: object) -> None:
+        """Nobody waits for the end of this body."""
 
     def stop(self, runner: Runner, number: int, run: object) -> None:
         body: Any = runner.bodies[number]

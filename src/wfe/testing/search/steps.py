@@ -11,7 +11,7 @@ import msgspec
 from wfe.engine.inbox import unpack
 from wfe.engine.state import decode_head, decode_pointers
 from wfe.model.lifecycle import LogRecord, decode_records
-from wfe.model.message import Control, ControlVerb
+from wfe.model.message import Answered, Control, ControlVerb, Failed, Message
 from wfe.model.pointer import ROOT_SCOPE, Pointer
 from wfe.model.status import LifecycleKind, PointerStatus, WorkflowStatus
 from wfe.ports.store import Batch, CommitReply, EventRow, InboxRow, LoadedInstance, TransitionOutcome, TransitionWrite
@@ -104,7 +104,7 @@ class CommitRules:
             account, revision=account.revision + 1, sequence=account.sequence + write.changes.record_count
         )
         account = self._check_results(name, account, records)
-        account = self._check_waits(name, account, old, write)
+        account = self._check_waits(name, account, old, write, records)
         account = self._check_branches(name, account, old, instance)
         self._check_requests(name, old, write, instance)
         self._check_timers(name, old, records, now)
@@ -128,7 +128,9 @@ class CommitRules:
             self._world.breaks("T7", f"{name} announces a second end")
         return _replace(account, results=frozenset(results.items()), written=frozenset(written), ends=ends)
 
-    def _check_waits(self, name: str, account: Account, old: _Before, write: TransitionWrite) -> Account:
+    def _check_waits(
+        self, name: str, account: Account, old: _Before, write: TransitionWrite, records: list[LogRecord]
+    ) -> Account:
         world, changes = self._world, write.changes
         outcomes, consumed = set(account.outcomes), set(account.consumed)
         used = {sequence for _, _, sequence in changes.positions}
@@ -139,12 +141,15 @@ class CommitRules:
             row = old.inbox.get(number)
             if row is not None and row.message is None and row.sequence in used:
                 self._end_wait(name, outcomes, row.pointer, row.wait, "event")
-        for gone in changes.unsubscribe:
-            if not gone.required:
+        for record in records:
+            pointer = old.pointers.get(record.pointer)
+            if pointer is None or pointer.status is not PointerStatus.WAITING_FOR_EVENT:
                 continue
-            if (gone.pointer, gone.wait) not in old.waits:
-                world.breaks("E8", f"{name} ends wait {gone.pointer}.{gone.wait} by time, although its event has come")
-            self._end_wait(name, outcomes, gone.pointer, gone.wait, "time")
+            if record.error is None or record.error.code != "event_timeout":
+                continue
+            if (pointer.id, pointer.waits) not in old.waits:
+                world.breaks("E8", f"{name} ends wait {pointer.id}.{pointer.waits} by time; its event has come")
+            self._end_wait(name, outcomes, pointer.id, pointer.waits, "time")
         return _replace(
             account,
             outcomes=frozenset(outcomes),
@@ -278,6 +283,8 @@ class CommitRules:
             world.breaks("E8", f"{name}: it does not wait")
         else:
             for event in world.tables.events.values():
+                if event.sequence == row.sequence and not wants(world, instance, pointer_now, event):
+                    world.breaks("E4", f"{name}: the instance has had it")
                 if event.sequence < row.sequence and wants(world, instance, pointer_now, event):
                     world.breaks("E4", f"{name}: event {event.sequence} is earlier")
         delivered = account.delivered | {(row.pointer, row.wait, row.sequence)}
@@ -334,16 +341,28 @@ def released(world: World, instance_id: str, fence: int, owner_before: str | Non
         world.breaks("L2", f"a release under fence {fence} took {instance_id} from {owner_before} ({account.fence})")
 
 
-def begun(world: World, runner: Runner, pointer: Pointer, *, knows_all: bool) -> None:
-    """A body begins. `knows_all`: its host knows of every commit to the instance."""
+def begun(world: World, runner: Runner, pointer: Pointer) -> None:
+    """A body begins, on a host whose session lives."""
     name = f"{runner.id}: pointer {pointer.id} ({pointer.step!r}) begins"
+    instance, account = world.tables.instances[runner.id], world.accounts[runner.id]
     if pointer.id in runner.bodies:
         world.breaks("T4", f"{name} while its body runs")
-    if not knows_all:
-        return
-    instance, account = world.tables.instances[runner.id], world.accounts[runner.id]
+    if any(_is_answer(message, pointer) for message in (*runner.mailbox, *runner.inflight[0])):
+        world.breaks("T4", f"{name} although its body has answered")
     if runner.fence != account.fence:
         world.breaks("L1", f"{name} under fence {runner.fence}, after {account.fence} was given out")
+    elif runner.state.revision == instance.revision:  # its host knows of every commit
+        _begun_rightly(world, name, instance, pointer)
+
+
+def _is_answer(message: Message, pointer: Pointer) -> bool:
+    return isinstance(message, Answered | Failed) and (message.pointer, message.attempt) == (
+        pointer.id,
+        pointer.attempt,
+    )
+
+
+def _begun_rightly(world: World, name: str, instance: Instance, pointer: Pointer) -> None:
     if instance.has_ended:
         world.breaks("T7", f"{name} after the end")
         return
@@ -351,7 +370,7 @@ def begun(world: World, runner: Runner, pointer: Pointer, *, knows_all: bool) ->
         world.breaks("A2", f"{name} in a suspended instance")
     if decode_head(instance.head).stopping is not None:
         world.breaks("A1", f"{name} in an instance that is being cancelled")
-    if any(number == pointer.id for number, _ in account.results):
+    if any(number == pointer.id for number, _ in world.accounts[instance.id].results):
         world.breaks("T5", f"{name} after its result was recorded")
     stored = decode_pointers(instance.packed_pointers()).get(pointer.id)
     if stored is None or not stored.runs_body:

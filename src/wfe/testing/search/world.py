@@ -10,14 +10,15 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from wfe.engine.state import encode_head, encode_pointer
+from wfe.engine.state import decode_pointers, encode_head, encode_pointer
 from wfe.host.registry import Registration
 from wfe.host.runner import Runner
 from wfe.model.definition import StepKind
 from wfe.model.message import Message
 from wfe.model.moment import Moment
-from wfe.model.status import WorkflowStatus
-from wfe.ports.store import Batch, CommitReply
+from wfe.model.pointer import Pointer
+from wfe.model.status import PointerStatus, WorkflowStatus
+from wfe.ports.store import Batch, CommitReply, InboxRow
 from wfe.providers.memory.lease import MemoryLease
 from wfe.providers.memory.store import MemoryStore
 from wfe.providers.memory.tables import Instance, Tables
@@ -91,13 +92,17 @@ class Host:
     """By instance."""
     releases: tuple[tuple[str, int], ...] = ()
     """What it is about to give back."""
+    resting: dict[str, tuple[InboxRow, ...]] = field(default_factory=dict[str, tuple[InboxRow, ...]])
+    """Instances that it has taken and does not run yet, since their last activations came to nothing; their inbox."""
     taken_unknown: bool = False
     """Whether a reply was lost that may have given it an instance."""
 
     def copy(self) -> Host:
         """Copy it with its runners."""
         runners = {number: copy_runner(each) for number, each in self.runners.items()}
-        return Host(self.session, self.is_up, runners, dict(self.sent), self.releases, self.taken_unknown)
+        return Host(
+            self.session, self.is_up, runners, dict(self.sent), self.releases, dict(self.resting), self.taken_unknown
+        )
 
 
 class World:
@@ -246,6 +251,7 @@ class World:
             host.is_up,
             self.is_alive(host),
             host.taken_unknown,
+            sorted(host.resting.items()),
             owned,
             took,
             [(number, self._relative(number, 0, fence)[1]) for number, fence in host.releases],
@@ -306,9 +312,18 @@ def _bodies(runner: Runner) -> Iterable[Body]:
 
 
 def _rests(instance: Instance) -> bool:
-    """Whether nothing is left to do for it unless somebody asks for something."""
+    """Whether nothing is left to do for it unless somebody asks for something, or publishes an event."""
     if instance.has_ended:
         return True
     if instance.inbox:
         return False
-    return instance.status == WorkflowStatus.SUSPENDED or instance.wake_at is None
+    if instance.status == WorkflowStatus.SUSPENDED:
+        return True
+    pointers = decode_pointers(instance.packed_pointers()).values()
+    return instance.wake_at is None and bool(pointers) and all(_only_waits(pointer) for pointer in pointers)
+
+
+def _only_waits(pointer: Pointer) -> bool:
+    if pointer.status is PointerStatus.WAITING_FOR_EVENT:
+        return not pointer.wake
+    return pointer.open > 0 or pointer.status is PointerStatus.FAILED
