@@ -18,6 +18,7 @@ from tests.crash.flows import STUCK, Planned, definitions, plan, use_ledger
 from tests.crash.ledger import Ledger, read_ledger
 from tests.crash.processes import Process
 from tests.crash.snapshot import Snapshot, take_snapshot
+from tests.soundness import check
 from wfe import WorkflowHost
 
 __all__ = ["Bench", "seed_of_run", "until_bitten"]
@@ -93,8 +94,9 @@ class Bench:
         self.look()
 
     def look(self) -> None:
-        """Read the store as it is now."""
+        """Read the store as it is now, and check it."""
         self.settle()
+        check([self.url])
         self.snapshots.append(asyncio.run(take_snapshot(self.url, self.ledger)))
 
     def recover(self) -> Record:
@@ -103,6 +105,7 @@ class Bench:
             asyncio.run(self._finish())
         final = asyncio.run(take_snapshot(self.url, self.ledger))
         assert not complaints, f"{self}: the recovering host complained: {complaints}"
+        check([self.url])
         planned = [each for prefix in self.prefixes for each in self._plan(prefix) if each.id is not None]
         return Record(planned, read_ledger(self.ledger), self.snapshots, final)
 
