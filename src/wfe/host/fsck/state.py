@@ -12,7 +12,6 @@ from wfe.host.fsck.findings import Problem
 from wfe.host.starting import digest_of
 from wfe.model.definition import StepKind
 from wfe.model.message import ControlVerb
-from wfe.model.moment import microseconds
 from wfe.model.pointer import ROOT_SCOPE, Pointer
 from wfe.model.status import PointerStatus, WorkflowStatus
 
@@ -58,7 +57,7 @@ def state_problems(contents: Contents, definition: WorkflowDefinition[Any] | Non
     yield from _waits(contents)
     yield from _children(contents)
     yield from _going_on(contents, contents.head)
-    yield from _wake(contents, contents.head, definition)
+    yield from _wake(contents, contents.head)
 
 
 def _holding(contents: Contents) -> Iterator[Problem]:
@@ -244,7 +243,7 @@ def _going_on(contents: Contents, head: Head) -> Iterator[Problem]:
             yield Problem("W1", "it failed and is held, in an instance that is not suspended", "pointer", number)
 
 
-def _wake(contents: Contents, head: Head, definition: WorkflowDefinition[Any] | None) -> Iterator[Problem]:
+def _wake(contents: Contents, head: Head) -> Iterator[Problem]:
     """W1, M2: the instance's own row says when it goes on."""
     wake, pointers = contents.stored.wake_at, contents.pointers.values()
     rests = head.status is not WorkflowStatus.RUNNABLE or head.stopping is not None
@@ -257,16 +256,16 @@ def _wake(contents: Contents, head: Head, definition: WorkflowDefinition[Any] | 
     elif any(pointer.status is PointerStatus.PENDING for pointer in pointers):
         begins, what = 0, "some of its pointers are to go on"
     else:
-        yield from _timers(contents, definition)
+        yield from _timers(contents, head)
         return
     if wake is None or wake > begins:
         yield Problem("W1", f"{what}, and it wakes up at {_at(wake)}")
 
 
-def _timers(contents: Contents, definition: WorkflowDefinition[Any] | None) -> Iterator[Problem]:
+def _timers(contents: Contents, head: Head) -> Iterator[Problem]:
     wake = contents.stored.wake_at
     earliest = min((pointer.wake for pointer in contents.pointers.values() if pointer.wake), default=None)
-    deadline = _deadline(contents, definition)
+    deadline = head.deadline(contents.stored.created_at) or None
     if earliest is not None and (wake is None or wake > earliest):
         yield Problem("M2", f"its earliest timer is due at {_at(earliest)}, and it wakes up at {_at(wake)}")
     elif deadline is not None and (wake is None or wake > deadline + _GUESSED):
@@ -277,12 +276,6 @@ def _timers(contents: Contents, definition: WorkflowDefinition[Any] | None) -> I
 
 def _is_caused(wake: Moment, earliest: Moment | None, deadline: Moment | None) -> bool:
     return wake == earliest or (deadline is not None and abs(wake - deadline) <= _GUESSED)
-
-
-def _deadline(contents: Contents, definition: WorkflowDefinition[Any] | None) -> Moment | None:
-    if definition is None or definition.workflow_timeout is None:
-        return None
-    return contents.stored.created_at + microseconds(definition.workflow_timeout)
 
 
 def _at(moment: Moment | None) -> str:

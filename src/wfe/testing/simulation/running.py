@@ -118,7 +118,7 @@ async def _come_to_rest(world: World, clients: Clients) -> None:
 
 
 async def _check_store(world: World) -> None:
-    """Every rule that can be seen in the rows. (The memory store shows them without a turn of the loop.)"""
+    """Every rule that can be seen in the rows. The memory store shows them without a turn of the loop."""
     for finding in (await check_store(world.memory.store)).findings:
         world.watching.broken(finding.rule, str(finding).partition(" ")[2])
 
