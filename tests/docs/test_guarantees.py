@@ -9,10 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from wfe.host.fsck import RULES
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
 SUITES = ROOT / "src" / "wfe" / "testing" / "conformance"
 PROMISE = re.compile(r"^\*\*([A-Z]\d+)\*\* (.*?)(?=^\*\*|^## )", re.MULTILINE | re.DOTALL)
+CHECKER = re.compile(r"`(fsck|simulation) ([A-Z]\d+)`")
+CANARY = re.compile(r"`(damage|fault):(\w+)`")
+CANARIES = {"damage": "tests/fsck/damages.py", "fault": "tests/simulation/planting.py"}
+"""Kind of canary → where the functions are that plant them."""
 NAME = re.compile(r"`((?:tests/[\w/]+\.py::|\w+Promises\.)test_\w+)`")
 
 
@@ -56,6 +62,36 @@ def test_a_promise_is_shown_by_tests_that_exist(promise: str, text: str) -> None
 
     assert named, f"{promise} names no test"
     assert [name for name in named if not exists(name)] == []
+
+
+@pytest.mark.parametrize(("promise", "text"), promises(), ids=[promise for promise, _ in promises()])
+def test_the_checkers_and_canaries_of_a_promise_exist(promise: str, text: str) -> None:
+    """Each checker that a promise names checks a rule of that name, and each canary can be planted."""
+    rules = {"fsck": frozenset(RULES), "simulation": simulated_rules()}
+
+    assert [f"{kind} {rule}" for kind, rule in CHECKER.findall(text) if rule not in rules[kind]] == []
+    assert [name for kind, name in CANARY.findall(text) if name not in functions_of(ROOT / CANARIES[kind])] == []
+
+
+@cache
+def simulated_rules() -> frozenset[str]:
+    """Give the names of the rules that the simulation checks."""
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "src/wfe/testing/simulation").glob("*.py"))
+    return frozenset(re.findall(r'(?:broken\(\s*|yield f?|yield \(?)"([A-Z]\d+)[":]', source))
+
+
+def test_every_rule_is_named_by_its_promise() -> None:
+    """Each rule that is checked over stored rows belongs to the promise of the same name, which says so."""
+    named = {promise for promise, text in promises() if ("fsck", promise) in CHECKER.findall(text)}
+
+    assert named == set(RULES)
+
+
+def test_every_rule_is_listed() -> None:
+    """The page says of each rule what the check looks at, in the words of the program."""
+    listed = dict(re.findall(r"^\| `([A-Z]\d+)` \| (.+?) \|$", PAGE, re.MULTILINE))
+
+    assert listed == dict(RULES)
 
 
 def test_every_name_in_quotes_is_understood() -> None:

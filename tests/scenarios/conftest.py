@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.scenarios.stage import Place, StartHost
+from tests.soundness import check, left_behind, unsound_because
 from wfe import MemoryProvider, WorkflowHost
+
+
+@pytest.fixture(autouse=True)
+def sound_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """Check every store that the test has used when all its hosts have stopped."""
+    wanted = request.fixturenames
+    # Asked for here, before the test does, so that they outlive its hosts and this check.
+    place: Place | None = request.getfixturevalue("place") if "place" in wanted else None
+    url: str | None = request.getfixturevalue("postgres_url") if "postgres_url" in wanted else None
+    yield
+    if unsound_because(request) is not None:
+        return
+    check(left_behind(tmp_path))
+    if place is not None and not str(target := place()).startswith("sqlite:"):
+        check([target])
+    if url is not None:
+        check([url])
 
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -34,7 +34,7 @@ async def test_a_run_that_takes_too_long_fails(host: WorkflowHost, way: str) -> 
     assert result.status is WorkflowStatus.FAILED
     assert result.error is not None
     assert result.error.code == "workflow_timeout"
-    with pytest.raises(WorkflowTimeout, match="longer than its timeout"):
+    with pytest.raises(WorkflowTimeout, match="timed out after"):
         result.raise_for_status()
 
 
@@ -68,6 +68,24 @@ async def test_the_limit_of_a_run_that_is_put_off_counts_from_its_start(host: Wo
     ended_at = (await host.get_workflow(ids[1])).ended_at
     assert ended_at is not None
     assert ended_at >= start_at + timedelta(seconds=0.4)
+
+
+async def test_the_limit_outlives_requests_to_hosts_without_the_code(start_host: StartHost) -> None:
+    """A request that a host without the code applies, as a command does, takes nothing away from the limit."""
+    definition = WorkflowBuilder().wait_for("never", "k").workflow_timeout(0.5).build("asked")
+    first = await start_host(definition)
+    instance_id = await first.start_workflow(definition)
+    await first.stop()
+    command = await start_host()
+    await command.suspend_workflow(instance_id)
+    await command.resume_workflow(instance_id)
+    await command.stop()
+    second = await start_host(definition)
+
+    result = await second.wait(instance_id, timeout=10)
+
+    assert result.error is not None
+    assert result.error.code == "workflow_timeout"
 
 
 async def test_a_run_in_time_is_not_touched(host: WorkflowHost) -> None:

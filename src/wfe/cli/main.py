@@ -231,3 +231,17 @@ def publish_command(event_name: str, key: str, data: str | None, url: str) -> in
     from wfe.cli.look import publish
 
     return publish(url, event_name, key, data)
+
+
+@cli.command("doctor")
+@click.option("--check", "is_check", is_flag=True, help="Check the rules of the engine over everything stored.")
+@_db
+@_output
+def doctor_command(*, is_check: bool, url: str, output: str) -> int:
+    """Look after a store: which hosts live, what nobody runs; with --check, whether what is stored is sound.
+
+    Hosts may be at work on it; --check writes nothing. Exit code 1 if it finds anything.
+    """
+    from wfe.cli.doctor import check, look
+
+    return (check if is_check else look)(url, as_json=output == "json")

@@ -27,6 +27,7 @@ from wfe.model.message import (
     Started,
     TimePassed,
 )
+from wfe.model.moment import microseconds
 from wfe.model.pointer import ROOT_SCOPE
 from wfe.model.status import LifecycleKind, WorkflowStatus
 
@@ -110,6 +111,9 @@ def _start(draft: Draft) -> None:
     if draft.next_pointer > 1 or draft.head.start_at > draft.now:
         return  # it has begun, or is to begin later
     draft.note(LifecycleKind.WORKFLOW_STARTED)
+    limit = draft.definition.workflow_timeout
+    if limit is not None:
+        draft.time_limit = microseconds(limit)
     steps = draft.definition.root.steps
     if not steps:
         flow.finish(draft, WorkflowStatus.COMPLETE)

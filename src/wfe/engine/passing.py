@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,7 +29,7 @@ def time_passed(draft: Draft) -> None:
     """Let the timers that are due act, in due order, and pointers that were put off go on."""
     if draft.halted:
         return
-    if draft.deadline is not None and draft.deadline <= draft.now:
+    if draft.state.head.time_limit and draft.state.deadline <= draft.now:
         _took_too_long(draft)
         return
     for number in draft.state.timers.due(draft.now):
@@ -43,9 +44,7 @@ def time_passed(draft: Draft) -> None:
 
 
 def _took_too_long(draft: Draft) -> None:
-    assert draft.definition is not None
-    limit = draft.definition.workflow_timeout
-    assert limit is not None
+    limit = timedelta(microseconds=draft.time_limit)
     message = f"The workflow timed out after {format_duration(limit)}."
     error = ErrorRecord("workflow_timeout", message, time=draft.now, type="wfe.model.errors.WorkflowTimeout")
     flow.finish(draft, WorkflowStatus.FAILED, error=error)

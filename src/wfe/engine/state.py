@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,13 +11,12 @@ from wfe.engine.merging import Writer
 from wfe.engine.timers import Timers
 from wfe.model.document import EMPTY_DOCUMENT
 from wfe.model.instance import Head
-from wfe.model.moment import microseconds
 from wfe.model.pointer import Pointer
 from wfe.model.status import PointerStatus
 
 if TYPE_CHECKING:
     from wfe.engine.transition import Transition
-    from wfe.model.definition import DefinitionKey, WorkflowDefinition
+    from wfe.model.definition import DefinitionKey
     from wfe.model.moment import Moment
     from wfe.ports.store import LoadedInstance, ParentLink
 
@@ -125,13 +124,10 @@ class InstanceState:
             split = self._split[container] = _list_decoder.decode(self.items[container])
         return bytes(split[index])
 
-    def deadline(self, definition: WorkflowDefinition[Any]) -> Moment | None:
-        """When the run has taken longer than its workflow timeout; None: it has none.
-
-        It counts from the start that was asked for: one that was put off does not use it up before it may begin.
-        """
-        limit = definition.workflow_timeout
-        return None if limit is None else max(self.created_at, self.head.start_at) + microseconds(limit)
+    @property
+    def deadline(self) -> Moment:
+        """When the run has taken too long; 0: never."""
+        return self.head.deadline(self.created_at)
 
     def apply(self, transition: Transition) -> None:
         """Take over what a transition changed, now that it is committed."""

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from wfe.engine import flow
+from wfe.engine import failing, flow  # in a cycle: looked up when called
 from wfe.engine.asking import AskFailed, ChildRequest
-from wfe.engine.failing import fail_container
 from wfe.engine.timers import wake_time
 from wfe.engine.transition import Draft
 from wfe.model.definition import StepKind
@@ -68,7 +67,7 @@ def _may_go_on(step: Step, container: Pointer) -> bool:
 
 def _end(draft: Draft, container: Pointer) -> None:
     if container.failed:
-        fail_container(draft, container)
+        failing.fail_container(draft, container)
     elif container.phase == BRANCH:
         flow.begin(draft, _replace(container, phase="", spawned=0, total=0, status=PointerStatus.PENDING))
     else:

@@ -122,6 +122,7 @@ class Draft:
         "stop",
         "stopping",
         "subscribe",
+        "time_limit",
         "todo",
         "unsubscribe",
         "values",
@@ -149,6 +150,7 @@ class Draft:
         self.status = head.status
         self.stopping = head.stopping
         self.reason = head.reason
+        self.time_limit = head.time_limit
         self.error = head.error
         self.next_pointer = head.next_pointer
         self.next_slot = self.fresh_slot = head.next_slot
@@ -250,11 +252,6 @@ class Draft:
         if split is None:
             split = self.split[container] = _list_decoder.decode(own)
         return bytes(split[index])
-
-    @property
-    def deadline(self) -> Moment | None:
-        """When the whole run has taken too long; None: never."""
-        return None if self.definition is None else self.state.deadline(self.definition)
 
     # What changes
 
@@ -359,6 +356,7 @@ class Draft:
             self.reason,
             self.error,
             head.start_at,
+            self.time_limit,
         )
         data = self.data
         changed = list(self.changed.values())
@@ -375,7 +373,7 @@ class Draft:
             status=self.status,
             run=head.run,
             head=encode_head(new_head),
-            wake_at=self._wake(busy=busy),
+            wake_at=self._wake(new_head, busy=busy),
             hold=busy and self.definition is not None,
             ended=self.ended,
             pointers=[PointerRow(pointer.slot, encode_pointer(pointer)) for pointer in changed],
@@ -431,7 +429,7 @@ class Draft:
             return True
         return any(number not in self.changed and number not in self.gone for number in self.state.pending)
 
-    def _wake(self, *, busy: bool) -> Moment | None:
+    def _wake(self, head: Head, *, busy: bool) -> Moment | None:
         if self.ended:
             return None
         if busy:
@@ -446,8 +444,8 @@ class Draft:
         below = self.state.timers.earliest(_Either(self.changed, self.gone))
         if below is not None:
             own.append(below)
-        if self.deadline is not None:
-            own.append(self.deadline)
+        if self.time_limit:
+            own.append(head.deadline(self.state.created_at))
         return min(own, default=None)
 
 

@@ -332,10 +332,9 @@ class Runner:
     def next_alarm(self) -> Moment | None:
         """When time will bring something for the held instance: a timer, or the end of its workflow timeout."""
         wake = self.state.timers.earliest()
-        if self.registration is not None and self.registration.definition.workflow_timeout is not None:
-            deadline = self.state.deadline(self.registration.definition)
-            if deadline is not None and (wake is None or deadline < wake):
-                return deadline
+        deadline = self.state.deadline
+        if deadline and self.registration is not None and (wake is None or deadline < wake):
+            return deadline
         return wake
 
     def _stop(self, numbers: list[int]) -> None:

@@ -49,6 +49,15 @@ class Head(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Why it failed."""
     start_at: Moment = 0
     """Before which it does not begin; 0: it may begin at once. Its workflow timeout counts from then."""
+    time_limit: int = 0
+    """Microseconds that the run may take; 0: any. Set once, as it begins."""
+
+    def deadline(self, created_at: Moment) -> Moment:
+        """When the run has taken too long; 0: never.
+
+        It counts from the start that was asked for: one that was put off does not use it up before it may begin.
+        """
+        return max(created_at, self.start_at) + self.time_limit if self.time_limit else 0
 
 
 @dataclass(frozen=True)

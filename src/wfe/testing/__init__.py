@@ -1,4 +1,4 @@
-"""Help for tests: suites that state what each port promises, a clock to move by hand, and a store that fails on demand.
+"""Help for tests: suites that state what each port promises, a check of stores, a clock to move, a faulty store.
 
 Nothing in wfe imports this package, and it needs no test runner:
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wfe.testing.checking import Finding, fsck
     from wfe.testing.clock import TestClock
     from wfe.testing.faults import Fault, FaultyStore, When
     from wfe.testing.suites import lifecycle_suite, lock_suite, persistence_suite, queue_suite
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Fault",
     "FaultyStore",
+    "Finding",
     "TestClock",
     "When",
+    "fsck",
     "lifecycle_suite",
     "lock_suite",
     "persistence_suite",
@@ -30,8 +33,10 @@ __all__ = [
 _HOMES = {
     "Fault": "wfe.testing.faults",
     "FaultyStore": "wfe.testing.faults",
+    "Finding": "wfe.testing.checking",
     "TestClock": "wfe.testing.clock",
     "When": "wfe.testing.faults",
+    "fsck": "wfe.testing.checking",
     "lifecycle_suite": "wfe.testing.suites",
     "lock_suite": "wfe.testing.suites",
     "persistence_suite": "wfe.testing.suites",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wfe import ProviderUnavailable, StepExecutionContext, WorkflowBuilder, WorkflowHost, WorkflowStatus
+from wfe.testing import fsck
 
 __all__: list[str] = []
 
@@ -74,6 +75,7 @@ async def _live_through(folder: Path) -> dict[str, Any]:
         "complete": sum(end.status is WorkflowStatus.COMPLETE and end.data["count"] == 3 for end in ends),
         "after": after.status,
         "integrity": _integrity(path),
+        "findings": [str(finding) for finding in await fsck(f"sqlite:///{path}")],
         "rows": _rows(path),
         "errors": [text for text in warnings.texts if "Background" in text or "session" in text],
     }

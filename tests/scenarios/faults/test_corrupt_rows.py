@@ -19,6 +19,8 @@ async def _count(context: Context) -> None:
     context.data["count"] = context.data.get("count", 0) + 1
 
 
+_stays_damaged = pytest.mark.unsound(reason="what the test damages is kept as it is")
+
 _CHAIN = (
     WorkflowBuilder()
     .start_with(_count)
@@ -80,6 +82,7 @@ _STATE = {
 }
 
 
+@_stays_damaged
 @pytest.mark.parametrize("garbage", [b"\xff\xfe\x00garbage", b"", b"\x81"], ids=["garbage", "empty", "cut off"])
 @pytest.mark.parametrize("what", _STATE)
 async def test_corrupt_state(start_host: StartHost, database: Path, what: str, garbage: bytes) -> None:
@@ -124,6 +127,7 @@ async def test_mended_state_goes_on(start_host: StartHost, database: Path) -> No
     assert (await again.get_workflow("bad")).blocked_reason is None
 
 
+@_stays_damaged
 async def test_corrupt_state_can_be_terminated(start_host: StartHost, database: Path) -> None:
     """A request to an instance whose state cannot be read is refused soon, with the reason."""
     await _two_waiting(start_host, database)
@@ -169,6 +173,7 @@ async def test_corrupt_payload_that_is_used(start_host: StartHost, database: Pat
     assert "count" not in result.data
 
 
+@pytest.mark.unsound(reason="the event that the test destroys is gone, and its wait with it")
 async def test_corrupt_message(start_host: StartHost, database: Path) -> None:
     """A message in an inbox that cannot be read suspends its instance with the reason.
 

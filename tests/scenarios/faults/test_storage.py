@@ -66,6 +66,7 @@ def test_disk_full(tmp_path: Path) -> None:
     assert "full" in told["refusal"], told
     assert told["rows"] == told["acknowledged"] + 1, told  # and the one started afterwards
     assert (told["after"], told["integrity"], told["errors"]) == ("complete", "ok", []), told
+    assert told["findings"] == [], told
 
 
 async def test_file_full(start_host: StartHost) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from wfe.model.definition import DefinitionKey
 from wfe.model.errors import ConfigurationError
 from wfe.model.moment import Moment
+from wfe.ports.inspection import Inspector
 from wfe.ports.store import (
     Batch,
     ClaimReply,
@@ -22,6 +23,7 @@ from wfe.ports.store import (
 )
 from wfe.providers.memory.claim import due_since, next_event, next_wake, place_of, take, unheld_and_due
 from wfe.providers.memory.commit import Commit
+from wfe.providers.memory.inspection import inspect
 from wfe.providers.memory.tables import Instance, Tables
 
 __all__ = ["MemoryStore"]
@@ -264,6 +266,10 @@ class MemoryStore:
                 if not topic:
                     del tables.topics[event.name, event.key]
         return len(old)
+
+    async def inspect(self, inspector: Inspector) -> None:
+        with self._tables.lock:
+            inspect(self._tables, inspector)
 
     def _existing(self, ids: Sequence[str]) -> Iterator[Instance]:
         for instance_id in dict.fromkeys(ids):

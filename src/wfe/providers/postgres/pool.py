@@ -85,6 +85,11 @@ class Pool:
         self._trouble = Repetition()
 
     @property
+    def connector(self) -> Connector:
+        """How connections beside those of the pool are opened."""
+        return self._connector
+
+    @property
     def place(self) -> Place:
         """Where the connections lead."""
         return self._connector.place

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from wfe.model.definition import DefinitionKey
 from wfe.model.moment import Moment
+from wfe.ports.inspection import Inspector
 from wfe.ports.store import (
     Batch,
     ClaimReply,
@@ -23,6 +24,7 @@ from wfe.ports.store import (
 from wfe.providers.postgres.claim import Claims
 from wfe.providers.postgres.columns import known_plans, plans_of
 from wfe.providers.postgres.commit import Commit
+from wfe.providers.postgres.inspection import Inspection
 from wfe.providers.postgres.lifecycle import PostgresLifecycle
 from wfe.providers.postgres.plans import Plans
 from wfe.providers.postgres.pool import Pool
@@ -130,6 +132,9 @@ class PostgresStore:
 
     async def log_after(self, cursor: str | None, limit: int, *, instance_id: str | None = None) -> LogCursorPage:
         return await self._reads.log_after(cursor, limit, instance_id)
+
+    async def inspect(self, inspector: Inspector) -> None:
+        await Inspection(self._pool.connector, inspector).run()
 
     async def save_definition(self, row: DefinitionRow) -> DefinitionKey | None:
         return await self._upkeep.save_definition(row)

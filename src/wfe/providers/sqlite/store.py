@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from wfe.model.definition import DefinitionKey
 from wfe.model.errors import ProviderUnavailable
 from wfe.model.moment import Moment
+from wfe.ports.inspection import Inspector
 from wfe.ports.store import (
     Batch,
     ClaimReply,
@@ -29,6 +31,7 @@ from wfe.providers.sqlite.connection import Durability, checkpoint, connect
 from wfe.providers.sqlite.counters import SystemClock
 from wfe.providers.sqlite.creation import create
 from wfe.providers.sqlite.faults import CommitUnknown
+from wfe.providers.sqlite.inspection import inspect_batch, inspect_log, inspect_whole
 from wfe.providers.sqlite.names import DefinitionNumbers
 from wfe.providers.sqlite.place import Place
 from wfe.providers.sqlite.reads import Reads
@@ -205,6 +208,15 @@ class SQLiteStore:
     async def data_version(self) -> int:
         """Give a number that changes whenever something was committed, by whatever process."""
         return await self._reader.call(self._reads.data_version)
+
+    async def inspect(self, inspector: Inspector) -> None:
+        after: int | None = 0
+        while after is not None:
+            after = await self._reader.call(partial(inspect_batch, inspector=inspector, after=after))
+        after = 0
+        while after is not None:
+            after = await self._reader.call(partial(inspect_log, inspector=inspector, after=after))
+        await self._reader.call(partial(inspect_whole, inspector=inspector))
 
     # Upkeep
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 
+from wfe.host.fsck import check_store
 from wfe.testing.simulation.clients import Clients
 from wfe.testing.simulation.faults import Faults
 from wfe.testing.simulation.loop import SimulatedLoop, SimulationStuck
@@ -98,6 +99,7 @@ async def _run(world: World) -> None:
     await asyncio.sleep(world.scenario.length)
     await faults.heal()
     await _come_to_rest(world, clients)
+    await _check_store(world)
     clients.end()
 
 
@@ -110,8 +112,15 @@ async def _come_to_rest(world: World, clients: Clients) -> None:
         _check_due(world, due_since)
         if world.tables.last_log != seen:
             moved_at, seen = world.loop.time(), world.tables.last_log
+            await _check_store(world)
         if world.loop.time() - moved_at > _STUCK_AFTER:
             return
+
+
+async def _check_store(world: World) -> None:
+    """Every rule that can be seen in the rows. The memory store shows them without a turn of the loop."""
+    for finding in (await check_store(world.memory.store)).findings:
+        world.watching.broken(finding.rule, str(finding).partition(" ")[2])
 
 
 def _check_due(world: World, since: dict[str, float]) -> None:

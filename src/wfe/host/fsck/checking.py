@@ -1,0 +1,129 @@
+"""The check of a whole store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from wfe.host.fsck.findings import Finding, Problem, see_rows
+from wfe.host.fsck.history import History
+from wfe.host.fsck.reading import Contents
+from wfe.host.fsck.state import state_problems
+from wfe.model.definition import WorkflowDefinition
+from wfe.model.errors import ConfigurationError, DefinitionError
+from wfe.ports.inspection import Damage, InspectableStore, StoredInstance
+from wfe.ports.store import ErrorRow, LogRow, Store
+
+__all__ = ["Report", "check_store"]
+
+_KEPT = 10_000
+_PLANS_KEPT = 1_000
+
+
+@dataclass
+class Report:
+    """What a check has found."""
+
+    instances: int = 0
+    """How many were looked at."""
+    findings: list[Finding] = field(default_factory=list[Finding])
+    more: int = 0
+    """Findings beyond the first 10,000, which are not kept."""
+
+
+async def check_store(store: Store) -> Report:
+    """Check the rules over everything that an open store keeps. Writes nothing; hosts may be at work on it.
+
+    Raises:
+        ConfigurationError: The store does not offer to be inspected.
+        ProviderUnavailable: The backend did not answer.
+    """
+    if not isinstance(store, InspectableStore):
+        raise ConfigurationError(
+            f"A {type(store).__qualname__} cannot be checked: it has no `inspect` (see wfe.ports.inspection)."
+        )
+    check = _Check()
+    await store.inspect(check)
+    return check.report()
+
+
+class _Check:
+    """The inspector that knows the rules."""
+
+    def __init__(self) -> None:
+        self._found: dict[Finding, None] = {}
+        self._more = 0
+        self._instances: int = 0
+        self._contents: Contents | None = None
+        self._history: History | None = None
+        self._plans: dict[tuple[str, str], WorkflowDefinition[Any] | None] = {}
+
+    def report(self) -> Report:
+        """Tell what was found so far."""
+        return Report(self._instances, list(self._found), self._more)
+
+    def instance(self, stored: StoredInstance) -> None:
+        contents = Contents(stored)
+        self._note(stored, contents.read())
+        self._contents, self._history = contents, History(contents)
+        definition = None
+        if stored.ended_at is None:
+            definition = self._definition(stored)
+        self._note(stored, state_problems(contents, definition))
+
+    def _definition(self, stored: StoredInstance) -> WorkflowDefinition[Any] | None:
+        key = stored.definition
+        if stored.plan is None:
+            what = f"its definition {key.id!r} version {key.version} ({key.hash[:8]}) is not recorded"
+            self._note(stored, [Problem("V1", what)])
+            return None
+        if len(self._plans) > _PLANS_KEPT:
+            self._plans.clear()
+        place = (key.hash, stored.plan)
+        if place not in self._plans:
+            self._plans[place] = self._read_plan(stored, stored.plan)
+        return self._plans[place]
+
+    def _read_plan(self, stored: StoredInstance, plan: str) -> WorkflowDefinition[Any] | None:
+        key = stored.definition
+        name = f"the plan of {key.id!r} version {key.version}"
+        try:
+            definition = WorkflowDefinition.from_json(plan)
+        except (DefinitionError, ValueError) as error:
+            self._note(stored, [Problem("V1", f"{name} cannot be read: {error}")])
+            return None
+        if definition.key != key:
+            self._note(stored, [Problem("V1", f"{name} has hash {definition.hash[:8]}, not {key.hash[:8]}")])
+            return None
+        return definition
+
+    def errors(self, rows: Sequence[ErrorRow]) -> None:
+        if self._contents is not None and self._history is not None:
+            self._note(self._contents.stored, self._history.errors(rows))
+
+    def log(self, rows: Sequence[LogRow]) -> None:
+        if self._contents is not None and self._history is not None:
+            self._note(self._contents.stored, self._history.log(rows))
+
+    def finished(self) -> None:
+        if self._contents is not None and self._history is not None:
+            self._note(self._contents.stored, self._history.finished())
+            self._instances += 1
+        self._contents = self._history = None
+
+    def damage(self, found: Damage) -> None:
+        self._keep(Finding(found.rule, found.what, found.see, found.instance_id or None))
+
+    def _note(self, stored: StoredInstance, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            see = see_rows(problem.table, stored.id)
+            self._keep(Finding(problem.rule, problem.what, see, stored.id, problem.pointer))
+
+    def _keep(self, finding: Finding) -> None:
+        if finding in self._found:
+            return  # what was shown twice is found twice
+        if len(self._found) >= _KEPT:
+            self._more += 1
+        else:
+            self._found[finding] = None
