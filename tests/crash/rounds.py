@@ -148,7 +148,7 @@ _TRIED_APART = "is blocked: suspected: "
 
 @contextmanager
 def _complaints() -> Iterator[list[str]]:
-    """Gather what the host of this process logs as a warning or worse, but for what its predecessors' crashes explain."""
+    """Gather what the host of this process logs as a warning or worse, save what earlier crashes explain."""
     found: list[str] = []
 
     def keep(record: logging.LogRecord) -> None:
