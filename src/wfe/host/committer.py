@@ -191,7 +191,9 @@ class Committer:
         batch, sent = self._batch(load), core.monotonic()
         with core.strays.request(), core.taking.kept(batch.room):
             reply = await core.store.commit(batch)
-        self._pause = 0.0
+        if self._pause:
+            self._pause = 0.0
+            core.storage_trouble.over()
         self.batches += 1
         core.saw_store_time(reply.now, sent)
         if batch.session != core.session_id:
