@@ -119,6 +119,9 @@ if TYPE_CHECKING:
         YamlError as YamlError,
     )
     from wfe.model.instance import (
+        Heartbeat as Heartbeat,
+    )
+    from wfe.model.instance import (
         StepError as StepError,
     )
     from wfe.model.instance import (
@@ -231,6 +234,7 @@ _PLACES = {
     "WorkflowNotFound": "wfe.model.errors",
     "WorkflowTimeout": "wfe.model.errors",
     "YamlError": "wfe.model.errors",
+    "Heartbeat": "wfe.model.instance",
     "StepError": "wfe.model.instance",
     "StepState": "wfe.model.instance",
     "WorkflowInstance": "wfe.model.instance",
@@ -278,6 +282,7 @@ __all__ = [
     "Exponential",
     "Fail",
     "Fixed",
+    "Heartbeat",
     "InvalidStateTransition",
     "LeaseLost",
     "LifecycleEvent",

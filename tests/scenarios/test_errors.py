@@ -89,6 +89,7 @@ async def test_retryable_chooses_what_is_tried_again(host: WorkflowHost) -> None
         (Retry(interval=0, max_retries=2, on=(KeyError,)), 1),
         (Retry(interval=0, max_retries=2, not_on=("ValueError",)), 1),
         (Retry(interval=0, max_retries=2, not_on=(LookupError,)), 3),
+        (Retry(policy=RetryPolicy(3, Fixed(0), retryable=lambda error: False)), 1),
     ]
     for number, (rule, attempts) in enumerate(rules):
         trace: list[Any] = []
@@ -98,6 +99,24 @@ async def test_retryable_chooses_what_is_tried_again(host: WorkflowHost) -> None
 
         assert result.status is WorkflowStatus.FAILED
         assert len(trace) == attempts, rule
+
+
+async def test_retryable_is_asked_of_the_rule_that_decides(host: WorkflowHost) -> None:
+    """Where the step has a rule of its own, the workflow's policy has no say; where it has none, it has."""
+    asked: list[str] = []
+
+    def refuse(error: BaseException) -> bool:
+        asked.append(str(error))
+        return False
+
+    own, default = Retry(interval=0, max_retries=1), RetryPolicy(5, Fixed(0), retryable=refuse)
+    with_own = WorkflowBuilder().default_retry(default).then(failing("a")).on_error(own).build("own")
+    without = WorkflowBuilder().default_retry(default).then(failing("b")).build("without")
+
+    results = [await host.run(each, timeout=SECONDS) for each in (with_own, without)]
+
+    assert [len(await host.errors(result.id)) for result in results] == [2, 1]
+    assert asked == ["b 1"]
 
 
 async def test_fail_continue_and_terminate(host: WorkflowHost) -> None:

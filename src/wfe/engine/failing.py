@@ -91,14 +91,7 @@ def fail_container(draft: Draft, container: Pointer) -> None:
 def _rules(own: Policies, default: Policies) -> tuple[RetryPolicy | Retry | None, ErrorBehavior]:
     """Find who decides on further attempts, and what happens when they are used up: step, then workflow, then Fail."""
     rule = own.error if own.error is not None else default.error
-    attempts: RetryPolicy | Retry | None = own.retry
-    if attempts is None and isinstance(own.error, Retry):
-        attempts = own.error
-    if attempts is None:
-        attempts = default.retry
-    if attempts is None and isinstance(rule, Retry):
-        attempts = rule
-    return attempts, (rule.then if isinstance(rule, Retry) else rule) or _FAIL
+    return own.attempts_rule(default), (rule.then if isinstance(rule, Retry) else rule) or _FAIL
 
 
 def _apply(

@@ -11,6 +11,7 @@ from wfe.engine.asking import AskFailed
 from wfe.engine.failing import fail_by
 from wfe.engine.transition import Draft
 from wfe.model.definition import StepKind
+from wfe.model.durations import format_duration
 from wfe.model.errors import ChildWorkflowFailed, DataError, EventTimeout, StepTimeout
 from wfe.model.message import ChildEnded, EventMatched
 from wfe.model.pointer import ErrorRecord, Pointer
@@ -44,7 +45,8 @@ def time_passed(draft: Draft) -> None:
 def _took_too_long(draft: Draft) -> None:
     assert draft.definition is not None
     limit = draft.definition.workflow_timeout
-    message = f"The workflow took longer than its timeout of {limit}."
+    assert limit is not None
+    message = f"The workflow timed out after {format_duration(limit)}."
     error = ErrorRecord("workflow_timeout", message, time=draft.now, type="wfe.model.errors.WorkflowTimeout")
     flow.finish(draft, WorkflowStatus.FAILED, error=error)
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import inspect
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
+from wfe.host.calling import Calling
 from wfe.host.errors_of import class_names, message_of, record_of
 from wfe.host.settings import checked_text
 from wfe.model.context import UNTOUCHED, LoopFrame, StepBody, StepExecutionContext, WorkflowInfo
 from wfe.model.definition import Field
 from wfe.model.document import EMPTY_DOCUMENT, Patch, decode_plain, encode_typed, patch_between
-from wfe.model.errors import DataError, StepTimeout, WfeError
+from wfe.model.errors import Cancelled, DataError, WfeError
+from wfe.model.instance import Heartbeat
 from wfe.model.message import Answered, Failed
 from wfe.model.moment import to_datetime
-from wfe.model.pointer import ErrorRecord
+from wfe.model.policies import Retry
 from wfe.model.result import NEXT, Branch, End, ExecutionResult, Failure, Next, Outcome, Persist, Sleep, SleepUntil
 from wfe.model.result import WaitForEvent as WaitForEventResult
 from wfe.ports.executor import StepRequest
@@ -26,7 +28,7 @@ from wfe.ports.executor import StepRequest
 if TYPE_CHECKING:
     from wfe.engine.state import InstanceState
     from wfe.host.registry import Body, Registration
-    from wfe.host.threads import Call, ThreadPool
+    from wfe.host.threads import ThreadPool
     from wfe.model.pointer import Pointer
 
 __all__ = ["BodyRun", "BodySurroundings", "workflow_info"]
@@ -75,7 +77,6 @@ class BodyRun:
     __slots__ = (
         "_around",
         "_body",
-        "_call",
         "_context",
         "_loops",
         "_pointer",
@@ -83,6 +84,7 @@ class BodyRun:
         "_state",
         "base",
         "has_left",
+        "heartbeat",
         "limited_as",
         "step",
         "stopping",
@@ -104,11 +106,12 @@ class BodyRun:
         self._state = state
         self._pointer = pointer
         self._loops = loops
-        self._call: Call | None = None
         self._context: StepExecutionContext[Any] | None = None
         self.base = state.revision
         self.step = pointer.step
-        self.limited_as = "" if body.attributes.concurrency is None else body.concurrency_key
+        self.heartbeat: Heartbeat | None = None
+        """The last one of this attempt."""
+        self.limited_as = "" if body.concurrency is None else body.concurrency_key
         """Step type whose limit it counts for; empty: none."""
         self.has_left = False
         """Whether its place is free again."""
@@ -134,29 +137,17 @@ class BodyRun:
             context = self._make_context(document, values)
             if body.is_plain:  # most bodies: a coroutine function and nothing else to see to
                 return self._answered(await body.function(context), context, document, values)  # type: ignore[misc]
-            if body.executor is not None:
-                return await self._execute(document)
-            function = body.function
-            assert function is not None
-            target: Any = function
-            if body.is_class:
-                target = self._construct(function)
-            if body.timeout is None:
-                answer = await self._call_body(target, context)
-            else:
-                answer = await self._limited(target, context)
-            if isinstance(target, StepBody) and type(target).on_success is not StepBody.on_success:
-                await _maybe(target.on_success(context))
-            if body.outputs:
-                self._take_outputs(target, context)
-            return self._answered(answer, context, document, values)
+            other = self._call(context, document, values) if body.executor is None else self._execute(document)
+            return await other
         except asyncio.CancelledError:
             if self.stopping:
                 return None
             error = RuntimeError("the body was cancelled from within")
             return Failed(pointer.id, pointer.attempt, record_of(error), classes=class_names(error))
         except BaseException as error:  # noqa: BLE001 - whatever a body raises is a failure of its step
-            return await self._failed(error)
+            if self.stopping and isinstance(error, Cancelled):
+                return None  # it learnt from a heartbeat that it shall end
+            return await self._failed_unless_stopped(error)
 
     # Calling
 
@@ -176,82 +167,38 @@ class BodyRun:
             load_values=(lambda: _mapping(values)) if values != EMPTY_DOCUMENT else dict,
             load_loops=(lambda: [LoopFrame(item, index) for item, index in loops]) if loops else None,
             log=lambda stream, text: write(state.id, pointer.step, stream, text),
+            heartbeat=self._beat,
         )
         return context
+
+    def _beat(self, details: object) -> None:
+        """Keep the heartbeat, a copy: what the body does to its details afterwards is its own affair."""
+        plain = decode_plain(encode_typed(details, path="$heartbeat"))
+        self.heartbeat = Heartbeat(datetime.now(UTC), plain)
 
     def _construct(self, body_class: Callable[..., Any]) -> object:
         factory = self._around.step_factory
         return factory(body_class) if factory is not None else body_class()  # type: ignore[arg-type]  # is_class says so
 
-    async def _call_body(self, target: Any, context: StepExecutionContext[Any]) -> object:  # noqa: ANN401 - any callable
+    async def _call(self, context: StepExecutionContext[Any], document: bytes, values: bytes) -> Answered | Failed:
         body = self._body
-        arguments: dict[str, object] = {}
-        if body.inputs:
-            arguments = self._inputs(context)
-            if body.is_class:
-                for name, value in arguments.items():
-                    setattr(target, name, value)
-                arguments = {}
-        function = target.run if body.is_class else target
-        if body.is_async:
-            return await function(context, **arguments)
-        if body.attributes.executor == "process":
-            from wfe.host.processes import call_in_process
+        assert body.function is not None
+        target: Any = self._construct(body.function) if body.is_class else body.function
+        arguments = self._inputs(context) if body.inputs else {}
+        if body.is_class:
+            for name, value in arguments.items():
+                setattr(target, name, value)
+            arguments = {}
+        calling = self._calling(context)
+        answer = await calling.body(target, arguments)
+        if isinstance(target, StepBody) and type(target).on_success is not StepBody.on_success:
+            await calling.hook("on_success", target.on_success, context)
+        if body.outputs:
+            self._take_outputs(target, context)
+        return self._answered(answer, context, document, values)
 
-            return await call_in_process(self._around.process_pool(), target, body, context, arguments)
-        answer = await self._in_thread(lambda: function(context, **arguments))
-        # A plain function that gives a coroutine (a partial, a wrapper) meant to be a coroutine function.
-        return await answer if inspect.isawaitable(answer) else answer
-
-    async def _in_thread(self, function: Callable[[], Any]) -> object:
-        self._call = call = self._around.threads.submit(function, asyncio.get_running_loop())
-        answer, error = await self._outcome(call)
-        if error is not None:
-            raise error
-        return answer
-
-    async def _outcome(self, call: Call) -> tuple[object, BaseException | None]:
-        try:
-            return await call.done
-        except asyncio.CancelledError:
-            if self._context is not None:
-                self._context.cancelled.set()
-            if self.stopping and self._around.cancel_grace > 0:
-                # A thread cannot be interrupted. It sees the flag, and what it still answers in its time counts.
-                done, _ = await asyncio.wait([call.done], timeout=self._around.cancel_grace)
-                if done:
-                    return call.done.result()
-            call.abandon()
-            raise
-
-    async def _limited(self, target: Any, context: StepExecutionContext[Any]) -> object:  # noqa: ANN401 - any callable
-        limit = self._body.timeout
-        assert limit is not None
-        # A task of its own, so that a coroutine that swallows its cancellation can be left behind.
-        work = asyncio.ensure_future(self._caught(target, context))
-        try:
-            done, _ = await asyncio.wait([work], timeout=limit.total_seconds())
-        except asyncio.CancelledError:
-            work.cancel()
-            done, _ = await asyncio.wait([work], timeout=self._around.cancel_grace)
-            if not done:
-                raise
-        if done:
-            answer, error = work.result()
-            if error is not None:
-                raise error
-            return answer
-        context.cancelled.set()
-        work.cancel()
-        await asyncio.wait([work], timeout=self._around.cancel_grace)
-        msg = f"Step {self._pointer.step!r} took longer than its timeout of {limit}."
-        raise StepTimeout(msg)
-
-    async def _caught(self, target: Any, context: StepExecutionContext[Any]) -> tuple[object, BaseException | None]:  # noqa: ANN401 - any callable
-        try:
-            return await self._call_body(target, context), None
-        except BaseException as error:  # noqa: BLE001 - a SystemExit that ends a task ends the whole loop
-            return None, error
+    def _calling(self, context: StepExecutionContext[Any] | None) -> Calling:
+        return Calling(self._around, self._body, context, lambda: self.stopping)
 
     async def _execute(self, document: bytes) -> Answered:
         body, pointer, state = self._body, self._pointer, self._state
@@ -285,17 +232,7 @@ class BodyRun:
             timeout=body.timeout,
             values=values,
         )
-        try:
-            if body.timeout is None:
-                fields = await body.executor.execute(request)
-            else:
-                # The executor ends its work at the limit itself; this is for one that does not.
-                async with asyncio.timeout(body.timeout.total_seconds() + self._around.cancel_grace):
-                    fields = await body.executor.execute(request)
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
-        return self._message(Next(fields), None, None, document)
+        return self._message(await self._calling(None).executor(request, cancelled), None, None, document)
 
     def _inputs(self, context: StepExecutionContext[Any]) -> dict[str, object]:
         found: dict[str, object] = {}
@@ -374,44 +311,66 @@ class BodyRun:
             else:
                 setattr(data, field, found)
 
+    async def _failed_unless_stopped(self, error: BaseException) -> Failed | None:
+        try:
+            return await self._failed(error)
+        except asyncio.CancelledError:  # in `on_failure`
+            return None
+
     async def _failed(self, error: BaseException) -> Failed:
         pointer, body = self._pointer, self._body
         if isinstance(error, SystemExit | KeyboardInterrupt):
             prefix = f"The body of step {pointer.step!r} tried to end the program: {type(error).__name__} "
             return Failed(pointer.id, pointer.attempt, record_of(error, prefix=prefix), classes=class_names(error))
-        retryable = not isinstance(error, DataError)
+        notes: list[str] = []
+        retryable = self._rule_allows(error, notes) and not isinstance(error, DataError)
+        if body.is_class and issubclass(body.function, StepBody):  # type: ignore[arg-type]  # is_class says so
+            retryable = await self._ask_body(error, notes) and retryable
         record = record_of(error)
-        own = self._registration.definition.policies_of(pointer.step).retry
-        default = self._registration.definition.default_policies.retry
-        policy = own or default
-        with contextlib.suppress(BaseException):  # what they raise must not hide the error of the body
-            if policy is not None and policy.retryable is not None and not policy.retryable(error):
-                retryable = False
-            if body.is_class and issubclass(body.function, StepBody):  # type: ignore[arg-type]  # is_class says so
-                retryable, record = await self._hooks(error, record, retryable=retryable)
+        if notes:
+            record = msgspec.structs.replace(record, message=f"{record.message} (and {'; '.join(notes)})")
         return Failed(pointer.id, pointer.attempt, record, retryable, class_names(error))
 
-    async def _hooks(self, error: BaseException, record: ErrorRecord, *, retryable: bool) -> tuple[bool, ErrorRecord]:
-        body_class = self._body.function
-        assert body_class is not None
-        target = self._construct(body_class)
+    def _rule_allows(self, error: BaseException, notes: list[str]) -> bool:
+        """Ask the rule that decides on further attempts, and no other one, whether this error is worth one."""
+        definition = self._registration.definition
+        rule = definition.policies_of(self._pointer.step).attempts_rule(definition.default_policies)
+        policy = rule.policy if isinstance(rule, Retry) else rule
+        if policy is None or policy.retryable is None:
+            return True
+        try:
+            return bool(policy.retryable(error))
+        except BaseException as second:  # noqa: BLE001 - it must not hide the error of the body
+            notes.append(_note("retryable", second))
+            return True
+
+    async def _ask_body(self, error: BaseException, notes: list[str]) -> bool:
+        """Tell a fresh object of the body's class of the failure: the one that failed may still be at work."""
+        retryable = True
+        try:
+            assert self._body.function is not None
+            target = self._construct(self._body.function)
+        except BaseException as second:  # noqa: BLE001 - often the very error that is told of
+            if message_of(second) != message_of(error):
+                notes.append(_note(self._body.step.step_type, second))
+            return retryable
         assert isinstance(target, StepBody)
-        if not target.is_retryable(error):
-            retryable = False
+        try:
+            retryable = bool(target.is_retryable(error))
+        except BaseException as second:  # noqa: BLE001 - recorded beside the first
+            notes.append(_note("is_retryable", second))
         if type(target).on_failure is not StepBody.on_failure and self._context is not None:
             try:
-                await _maybe(target.on_failure(self._context, error))
-            except BaseException as second:  # noqa: BLE001 - recorded beside the first
-                import msgspec
+                await self._calling(self._context).hook("on_failure", target.on_failure, self._context, error)
+            except BaseException as second:
+                if self.stopping and isinstance(second, asyncio.CancelledError):
+                    raise
+                notes.append(_note("on_failure", second))
+        return retryable
 
-                message = f"{record.message} (and on_failure failed: {type(second).__qualname__}: {message_of(second)})"
-                record = msgspec.structs.replace(record, message=message)
-        return retryable, record
 
-
-async def _maybe(answer: Any) -> None:  # noqa: ANN401 - None or an awaitable
-    if inspect.isawaitable(answer):
-        await answer
+def _note(what: str, error: BaseException) -> str:
+    return f"{what} failed: {type(error).__qualname__}: {message_of(error)}"
 
 
 def _mapping(document: bytes) -> dict[str, Any]:

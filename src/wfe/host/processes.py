@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from wfe.model.context import UNTOUCHED, LoopFrame, StepExecutionContext, StepInfo, WorkflowInfo
@@ -14,11 +17,15 @@ from wfe.model.context import UNTOUCHED, LoopFrame, StepExecutionContext, StepIn
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
-    from wfe.host.registry import Body
+    from wfe.host.time_limit import TimeLimit
 
 __all__ = ["Processes", "call_in_process"]
 
 _PR_SET_PDEATHSIG = 1
+_LINES = "_wfe_lines"
+"""Attribute of an exception that carries what the body had logged."""
+_MAX_LINES = 10_000
+"""So many lines of a body cross the border, the last ones."""
 
 
 class Processes:
@@ -29,21 +36,21 @@ class Processes:
         self._idle: list[ProcessPoolExecutor] = []
         self._all: set[ProcessPoolExecutor] = set()
 
-    async def call(self, function: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - what it gives
-        """Call a function in a process that nobody else uses meanwhile.
+    @asynccontextmanager
+    async def place(self) -> AsyncGenerator[ProcessPoolExecutor]:
+        """Wait for a process that nobody else uses meanwhile.
 
-        One whose body died or was cut off is ended, and another takes its place.
+        One whose body died, raised or was cut off is ended, and another takes its place.
         """
         async with self._room:
             process = self._idle.pop() if self._idle else self._start()
             try:
-                answer = await asyncio.get_running_loop().run_in_executor(process, function, *arguments)
+                yield process
             except BaseException:
                 # Also after a plain exception: whether the process is still good, only a new one says for certain.
                 self._end(process)
                 raise
             self._idle.append(process)
-            return answer
 
     def _start(self) -> ProcessPoolExecutor:
         import multiprocessing
@@ -79,49 +86,75 @@ def _end_with_parent() -> None:
 
 async def call_in_process(
     pool: Processes,
-    target: Any,  # noqa: ANN401 - a function or an object with `run`
-    body: Body,
+    function: Callable[..., object],
     context: StepExecutionContext[Any],
     arguments: Mapping[str, object],
+    limit: TimeLimit | None,
 ) -> object:
-    """Call a body in another process, on copies, and bring back its answer and what it changed.
+    """Call a body in another process, on copies, and bring back its answer, what it changed and what it logged.
 
     The body, its data and its answer cross the border between processes, so the body must be importable there.
     """
-    function = target.run if body.is_class else target
-    frames = [(frame.item, frame.index) for frame in _frames(context)]
-    packed = (
-        context.data,
-        context.workflow,
-        (context.step.id, context.step.name, dict(context.step.config)),
-        context.pointer_id,
-        context.attempt,
-        dict(context.values),
-        frames,
-        context.persistence_data,
-        context.event_data,
-    )
-    answer, data, values = await pool.call(_call, function, packed, dict(arguments))
+    async with pool.place() as process:
+        if limit is not None:
+            limit.begin()
+        packed = _pack(context)
+        loop = asyncio.get_running_loop()
+        try:
+            answer, data, values, lines = await loop.run_in_executor(process, _call, function, packed, dict(arguments))
+        except BaseException as error:
+            _log_lines(context, vars(error).pop(_LINES, ()))
+            raise
+    _log_lines(context, lines)
     context.data = data
     context.values.clear()
     context.values.update(values)
     return answer
 
 
+def _log_lines(context: StepExecutionContext[Any], lines: Iterable[tuple[str, str]]) -> None:
+    for stream, text in lines:
+        context.log(text, stream)
+
+
+def _pack(context: StepExecutionContext[Any]) -> tuple[object, ...]:
+    return (
+        context.data,
+        context.workflow,
+        (context.step.id, context.step.name, dict(context.step.config)),
+        context.pointer_id,
+        context.attempt,
+        context.deadline,
+        dict(context.values),
+        [(frame.item, frame.index) for frame in _frames(context)],
+        context.persistence_data,
+        context.event_data,
+    )
+
+
 def _frames(context: StepExecutionContext[Any]) -> list[Any]:
     if context.index < 0:
         return []
-    import json
-
     return [LoopFrame(json.dumps(context.item).encode(), context.index), *context.parents]
 
 
 def _call(
     function: Callable[..., object], packed: tuple[Any, ...], arguments: dict[str, object]
-) -> tuple[Any, Any, Any]:
-    import json
+) -> tuple[object, object, dict[str, Any], list[tuple[str, str]]]:
+    """Call the body, in the process."""
+    lines: deque[tuple[str, str]] = deque(maxlen=_MAX_LINES)
+    context, data = _unpack(packed, lambda stream, text: lines.append((stream, text)))
+    try:
+        answer = function(context, **arguments)
+    except BaseException as error:
+        vars(error)[_LINES] = list(lines)
+        raise
+    taken = context.taken_data
+    return answer, data if taken is UNTOUCHED else taken, context.values, list(lines)
 
-    data, workflow, step, pointer_id, attempt, values, frames, persisted, event = packed
+
+def _unpack(packed: tuple[Any, ...], log: Callable[[str, str], object]) -> tuple[StepExecutionContext[Any], object]:
+    data, workflow, step, pointer_id, attempt, deadline, values, frames, persisted, event = packed
     info: WorkflowInfo = workflow
     context: StepExecutionContext[Any] = StepExecutionContext(
         load_data=lambda: data,
@@ -129,11 +162,11 @@ def _call(
         step=StepInfo(*step),
         pointer_id=pointer_id,
         attempt=attempt,
+        deadline=deadline,
         persisted=b"" if persisted is None else json.dumps(persisted).encode(),
         event=b"" if event is None else json.dumps(event).encode(),
         load_values=lambda: values,
         load_loops=lambda: [LoopFrame(json.dumps(item).encode(), index) for item, index in frames],
+        log=log,
     )
-    answer = function(context, **arguments)
-    taken = context.taken_data
-    return answer, data if taken is UNTOUCHED else taken, values
+    return context, data

@@ -26,6 +26,7 @@ class Body:
 
     __slots__ = (
         "attributes",
+        "concurrency",
         "concurrency_key",
         "executor",
         "function",
@@ -51,6 +52,8 @@ class Body:
         self.timeout = timeout
         self.inputs = tuple(slot for slot in step.values if slot.startswith("input."))
         self.outputs = tuple(slot for slot in step.values if slot.startswith("output."))
+        self.concurrency = self.attributes.concurrency if executor is None else executor.max_running
+        """How many run at once on this host; None: as many as it has room for."""
         self.concurrency_key = step.step_type
         self.is_plain = (
             self.is_async

@@ -70,7 +70,7 @@ class Room:
                 runner.awaited.discard(number)
                 continue
             body = registration.bodies[pointer.step]
-            if body.attributes.concurrency is not None and not self._takes_place(body, runner, number):
+            if body.concurrency is not None and not self._takes_place(body, runner, number):
                 continue
             runner.awaited.discard(number)
             loops = _loops(runner.state, pointer.scope, pointer.index) if pointer.scope else ()
@@ -78,7 +78,7 @@ class Room:
 
     def _takes_place(self, body: Body, runner: Runner, number: int) -> bool:
         """Count a body of a limited type; put it aside where its type has no room."""
-        key, limit = body.concurrency_key, body.attributes.concurrency
+        key, limit = body.concurrency_key, body.concurrency
         assert limit is not None
         if self._running_of.get(key, 0) >= limit:
             self._waiting_of.setdefault(key, deque()).append((runner, number))

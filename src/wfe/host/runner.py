@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wfe.host.bodies import BodyRun
     from wfe.host.core import HostCore
     from wfe.host.registry import Registration
+    from wfe.model.instance import Heartbeat
     from wfe.model.moment import Moment
 
 __all__ = ["Runner"]
@@ -138,6 +139,10 @@ class Runner:
             del self.bodies[number]
         if self.held:
             self.deliver(BodyStopped(number) if message is None else message)
+
+    def heartbeats(self) -> dict[int, Heartbeat]:
+        """Give the last heartbeat of each body that runs, by pointer."""
+        return {number: run.heartbeat for number, run in self.bodies.items() if run.heartbeat is not None}
 
     def decide(self) -> TransitionWrite | None:
         """Decide on what is in the mailbox. None: there is nothing to write."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from wfe.engine.state import decode_head, decode_pointers
 from wfe.host.data_codec import DataCodec
 from wfe.model.errors import DataError
-from wfe.model.instance import Head, StepError, StepState, WorkflowInstance, WorkflowResult
+from wfe.model.instance import Head, Heartbeat, StepError, StepState, WorkflowInstance, WorkflowResult
 from wfe.model.lifecycle import LifecycleEvent, decode_records
 from wfe.model.moment import to_datetime
 from wfe.model.pointer import ErrorRecord, Pointer
@@ -80,8 +81,14 @@ def _is_leaf(pointer: Pointer) -> bool:
     return not pointer.failed
 
 
-def instance_from(row: InstanceRow, registry: Registry) -> WorkflowInstance[Any]:
-    """Give an instance as people see it. Of one whose stored state is damaged, `blocked_reason` says what."""
+def instance_from(
+    row: InstanceRow, registry: Registry, beats: Mapping[int, Heartbeat] = MappingProxyType({})
+) -> WorkflowInstance[Any]:
+    """Give an instance as people see it. Of one whose stored state is damaged, `blocked_reason` says what.
+
+    Args:
+        beats: Pointer → last heartbeat of its body, of those that run here.
+    """
     damage: list[str] = []
     registration = registry.by_key(row.definition)
     head = _read(lambda: decode_head(row.head), Head(), damage)
@@ -104,7 +111,7 @@ def instance_from(row: InstanceRow, registry: Registry) -> WorkflowInstance[Any]
         row.run,
         None if row.ended_at is None else to_datetime(row.ended_at),
         to_datetime(row.wake_at) if row.wake_at else None,
-        tuple(_step_state(pointer, registration) for pointer in pointers),
+        tuple(_step_state(pointer, registration, beats.get(pointer.id)) for pointer in pointers),
     )
 
 
@@ -137,7 +144,7 @@ def _data(key: DefinitionKey, document: bytes, registry: Registry, codec: DataCo
         raise DataError(corrupt_reason(error), reason="corrupt") from error
 
 
-def _step_state(pointer: Pointer, registration: Registration | None) -> StepState:
+def _step_state(pointer: Pointer, registration: Registration | None, heartbeat: Heartbeat | None = None) -> StepState:
     place = registration.definition.places.get(pointer.step) if registration is not None else None
     error = None if pointer.error is None else StepError.from_record(pointer.error)
     ended = pointer.status is PointerStatus.FAILED and pointer.error is not None
@@ -151,6 +158,7 @@ def _step_state(pointer: Pointer, registration: Registration | None) -> StepStat
         error,
         None,
         str(pointer.id),
+        heartbeat,
     )
 
 

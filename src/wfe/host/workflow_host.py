@@ -441,10 +441,13 @@ class WorkflowHost:
         Raises:
             WorkflowNotFound: There is none of that id or name.
         """
-        row = await self._running().store.get(id_or_name)
+        core = self._running()
+        row = await core.store.get(id_or_name)
         if row is None:
             raise WorkflowNotFound(id_or_name)
-        return instance_from(row, self.registry)
+        runner = core.runners.get(row.id)
+        beats = {} if runner is None else runner.heartbeats()
+        return instance_from(row, self.registry, beats)
 
     async def list_workflows(
         self,

@@ -19,7 +19,7 @@ import msgspec
 
 from wfe.model.document import decode_plain
 from wfe.model.durations import DurationLike, to_timedelta
-from wfe.model.errors import ContextValueNotFound, DataError
+from wfe.model.errors import Cancelled, ContextValueNotFound, DataError
 from wfe.model.generic import D
 from wfe.model.policies import RetryPolicy
 from wfe.model.result import ExecutionResult
@@ -368,14 +368,30 @@ class StepExecutionContext(Generic[D]):
         return flag
 
     def log(self, text: str, stream: str = "stdout") -> None:
-        """Write text to the step's log; it is kept with the instance and shown while the step runs."""
+        """Write text to the step's log.
+
+        It goes at once to those who listen on the host that runs the step (`host.on_log`) and to the logger `wfe.step`.
+        It is not stored. What a body in a process of its own writes comes when it has ended.
+        """
         if self._log is not None:
             self._log(stream, text)
 
     def heartbeat(self, details: object = None) -> None:
-        """Say that the body is alive, and how far it is (a JSON value)."""
+        """Say that the body is alive, and how far it is (a JSON value); and learn whether it shall end.
+
+        The last heartbeat is seen in `WorkflowInstance.steps` on the host that runs the step, while it runs. It is not
+        stored, and prolongs no time limit.
+
+        Raises:
+            Cancelled: This body shall end (as `cancelled` says): let it pass. Not in a process of its own, which is
+                killed instead.
+            DataError: The details cannot be stored as JSON.
+        """
         if self._heartbeat is not None:
             self._heartbeat(details)
+        if self._cancelled is not None and self._cancelled.is_set():
+            msg = f"Step {self.step.name!r} shall end: it was cancelled, its time is over, or its host stops."
+            raise Cancelled(msg)
 
     # -- for the host
 

@@ -20,7 +20,7 @@ import msgspec
 
 from wfe.model.errors import DefinitionError
 from wfe.model.generic import D
-from wfe.model.policies import ErrorBehavior, RetryPolicy
+from wfe.model.policies import ErrorBehavior, Retry, RetryPolicy
 
 __all__ = [
     "Block",
@@ -151,6 +151,21 @@ class Policies:
     timeout: timedelta | None = None
     """Limit of one attempt."""
     count_crashes: bool = False
+
+    def attempts_rule(self, default: Policies) -> RetryPolicy | Retry | None:
+        """Find what alone decides on further attempts of the step that these are the policies of; None: there are none.
+
+        Args:
+            default: What holds for steps that say nothing themselves.
+        """
+        if self.retry is not None:
+            return self.retry
+        if isinstance(self.error, Retry):
+            return self.error
+        if default.retry is not None:
+            return default.retry
+        rule = self.error if self.error is not None else default.error
+        return rule if isinstance(rule, Retry) else None
 
 
 class Place(NamedTuple):

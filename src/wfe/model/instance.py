@@ -22,7 +22,7 @@ from wfe.model.moment import Moment, to_datetime
 from wfe.model.pointer import ErrorRecord
 from wfe.model.status import PointerStatus, WorkflowStatus
 
-__all__ = ["Head", "StepError", "StepState", "WorkflowInstance", "WorkflowResult"]
+__all__ = ["Head", "Heartbeat", "StepError", "StepState", "WorkflowInstance", "WorkflowResult"]
 
 
 class Head(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -84,6 +84,16 @@ class StepError:
 
 
 @dataclass(frozen=True)
+class Heartbeat:
+    """What a running body said last of how far it is."""
+
+    time: datetime
+    """When, by the clock of the host that runs it."""
+    details: object = None
+    """A JSON value."""
+
+
+@dataclass(frozen=True)
 class StepState:
     """Where one step of an instance stands."""
 
@@ -96,6 +106,8 @@ class StepState:
     error: StepError | None = None
     blocked_by: str | None = None
     pointer_id: str = ""
+    heartbeat: Heartbeat | None = None
+    """The last one of the attempt that runs, where this host runs it. It is not stored."""
 
 
 _RAISED: dict[str, type[StepFailed]] = {

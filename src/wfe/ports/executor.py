@@ -43,7 +43,9 @@ class StepRequest:
     """Takes a line: (stream, text without line end). Cheap; may be called from the event loop only."""
     cancelled: CancelSignal
     timeout: timedelta | None = None
-    """How long this attempt may take. The host enforces it too; knowing it, an executor can end in good order."""
+    """How long this attempt may take, from the call of `execute` on.
+
+    The host enforces it too; knowing it, an executor can end in good order."""
     values: Mapping[str, object] = field(default_factory=dict)
     """Further roots for templates: `item`, `index`, `workflow`."""
 
@@ -54,6 +56,15 @@ class StepExecutor(Protocol):
     @property
     def step_type(self) -> str:
         """The `type` of steps that it runs."""
+        ...
+
+    @property
+    def max_running(self) -> int | None:
+        """How many steps a host lets it run at once; None: as many as the host has room for.
+
+        Further steps wait in the host, where the time that they wait does not count towards their time limit. So an
+        executor does not let steps queue inside `execute`.
+        """
         ...
 
     async def execute(self, request: StepRequest) -> Mapping[str, object]:

@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from wfe import StepExecutionContext, step
 
-__all__ = ["exits", "fine", "gives_an_object", "hangs", "is_killed", "raises"]
+__all__ = ["exits", "fine", "gives_an_object", "hangs", "holds", "is_killed", "raises", "talks"]
 
 Context = StepExecutionContext[dict[str, Any]]
 
@@ -54,3 +55,21 @@ def gives_an_object(context: Context) -> Any:
 def hangs(context: Context) -> None:
     """Run for longer than anybody waits."""
     time.sleep(30)
+
+
+@step(executor="process")
+def holds(context: Context) -> None:
+    """Run until a file is there."""
+    Path(context.step.config["begun"]).touch()
+    while not Path(context.step.config["go"]).exists():
+        time.sleep(0.01)
+
+
+@step(executor="process")
+def talks(context: Context) -> None:
+    """Log, say that it is alive, and raise if it is told to."""
+    context.log("hello")
+    context.log("oops", stream="stderr")
+    context.heartbeat({"done": 1})
+    if context.step.config.get("fails"):
+        raise ValueError("broken")

@@ -47,3 +47,17 @@ async def test_hanging_process_fails_at_its_limit(start_host: StartHost) -> None
     assert result.error is not None
     assert result.error.code == "step_timeout"
     assert after.status is WorkflowStatus.COMPLETE
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_lines_of_a_process_are_handed_over(start_host: StartHost, *, fails: bool) -> None:
+    """What a body in a process logs reaches those who listen when it has ended, however it ended."""
+    definition = WorkflowBuilder().start_with(process_bodies.talks).id("talks").config(fails=fails).build("w")
+    host = await start_host(definition)
+    lines: list[tuple[str, str, str, str]] = []
+    host.on_log(lambda *line: lines.append(line))
+
+    result = await host.run(definition, timeout=20)
+
+    assert (str(result.error) == "broken") is fails
+    assert lines == [(result.id, "talks", "stdout", "hello"), (result.id, "talks", "stderr", "oops")]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wfe.model.context import UNTOUCHED, LoopFrame, StepExecutionContext, StepInfo, WorkflowInfo
-from wfe.model.errors import ContextValueNotFound, DataError
+from wfe.model.errors import Cancelled, ContextValueNotFound, DataError
 from wfe.model.status import WorkflowStatus
 
 INFO = WorkflowInfo("i-1", None, "orders", 1, None, WorkflowStatus.RUNNABLE, datetime(2030, 1, 1, tzinfo=UTC), 1)
@@ -126,6 +126,18 @@ def test_log_and_heartbeat_reach_the_host() -> None:
     context.heartbeat({"done": 3})
 
     assert seen == [("stdout", "hello"), ("stderr", "oh"), {"done": 3}]
+
+
+def test_a_heartbeat_tells_that_the_body_shall_end() -> None:
+    """Once the body shall end, `heartbeat` raises, after the host has been given the details."""
+    seen: list[Any] = []
+    context = make(heartbeat=seen.append)
+    context.cancelled.set()
+
+    with pytest.raises(Cancelled, match="shall end"):
+        context.heartbeat(7)
+
+    assert seen == [7]
 
 
 def test_cancelled_wakes_a_waiting_thread() -> None:

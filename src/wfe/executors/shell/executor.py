@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -41,19 +40,18 @@ class ShellStepExecutor:
 
         Args:
             grace: Time between TERM and KILL for a command that has to end.
-            max_running: How many commands run at once; further steps wait for their turn.
+            max_running: How many commands a host runs at once; further steps wait for their turn.
         """
         self._grace = grace
-        self._turns = asyncio.Semaphore(max_running)
+        self.max_running: int | None = max_running
 
     async def execute(self, request: StepRequest) -> Mapping[str, object]:
         config = _resolved(request)
         spec = self._spec(request, config)
-        async with self._turns:
-            outcome = await run_shell(spec, on_line=request.log, cancelled=request.cancelled)
+        outcome = await run_shell(spec, on_line=request.log, cancelled=request.cancelled)
         if outcome.survivors:
             request.log("stderr", f"wfe: {outcome.survivors} processes of the step could not be killed")
-        _raise_for(outcome, spec)
+        _raise_for(outcome, spec, request.step_name)
         outputs = _typed_outputs(outcome.outputs, _mapping(config, "outputs") if "outputs" in config else None, request)
         record = _record(outcome, outputs, _names(config, "record"))
         return outputs | ({f"steps.{request.step_name}": record} if record else {})
@@ -118,11 +116,11 @@ def _shorter(limit: timedelta | None, milliseconds: object) -> timedelta | None:
     return min(limit, own) if limit is not None and own is not None else limit or own
 
 
-def _raise_for(outcome: ShellOutcome, spec: ShellSpec) -> None:
+def _raise_for(outcome: ShellOutcome, spec: ShellSpec, step_name: str) -> None:
     last = _last_lines(outcome)
     if outcome.timed_out and spec.timeout is not None:
         raise StepTimeout(
-            f"The command took longer than its timeout of {format_duration(spec.timeout)} and was ended "
+            f"Step {step_name!r} timed out after {format_duration(spec.timeout)}; its command was ended "
             f"(killed={outcome.killed}).{last}"
         )
     if outcome.cancelled:
