@@ -131,6 +131,7 @@ class Life:
         self._sweeper = Sweeper(core, self._settings.sweep_interval.total_seconds())
         self._sweeper.start()
         self._housekeeping = core.loop.create_task(self._keep_house(core))
+        self._events.open()
 
     def _make_core(self) -> HostCore:
         settings = self._settings

@@ -124,6 +124,17 @@ def now_means_start(original: Any, self: Any, *, since: str | None = None, **nam
     return original(self, since=since or "start", **named)
 
 
+@breaks(MemoryLifecycle, "position", "test_position_is_now")
+async def position_is_the_start(original: Any, self: Any) -> str:
+    return "start"
+
+
+@breaks(MemoryLifecycle, "position", "test_position_is_now", "test_position_of_an_empty_log")
+async def position_is_ahead(original: Any, self: Any) -> str:
+    place, _, seen = (await original(self)).partition(".")
+    return f"{int(place) + 1}.{seen}"
+
+
 @breaks(MemoryLifecycle, "subscribe", "test_one_workflow_is_picked_out")
 def workflow_is_not_picked_out(original: Any, self: Any, *, since: Any = None, **_: Any) -> Any:
     return original(self, since=since)

@@ -27,6 +27,9 @@ class MemoryLifecycle:
             return self._follow(workflow_id, self._tables.last_log + 1, 0)
         return self._follow(workflow_id, *_place_in(since))
 
+    async def position(self) -> str:
+        return f"{self._tables.last_log + 1}.0"
+
     def wake(self) -> None:
         """Nothing to do: every commit tells its readers."""
 

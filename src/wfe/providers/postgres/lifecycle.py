@@ -42,6 +42,9 @@ class PostgresLifecycle:
         beginning.add_done_callback(self._beginnings.discard)
         return self._follow_from(workflow_id, beginning)
 
+    async def position(self) -> str:
+        return f"{await self._reads.log_end()}/0"
+
     def wake(self) -> None:
         for follower in self._followers:
             follower.set()

@@ -36,6 +36,9 @@ class SQLiteLifecycle:
         # Asked of the writer now, so that whatever is committed after this call comes after the end that it tells.
         return self._follow_from_end(workflow_id, self._store.log_end())
 
+    async def position(self) -> str:
+        return f"{await self._store.log_end() + 1}.0"
+
     def wake(self) -> None:
         for news in self._readers:
             news.set()

@@ -98,6 +98,25 @@ class LifecyclePromises:
 
             assert (await reader.next()).sequence >= 3
 
+    async def test_position_is_now(self, world: World) -> None:
+        """From `position`, everything that is committed after it comes, and nothing that was before."""
+        held = await world.started(**announcements(2))
+        cursor = await world.provider.lifecycle.position()
+        await world.write(held, **announcements(2, first=3))
+
+        events = await _read(world, 2, since=cursor)
+
+        assert [event.sequence for _, event in events] == [3, 4]
+
+    async def test_position_of_an_empty_log(self, world: World) -> None:
+        """Before anything was committed there is a position, too; reading from it waits for what comes."""
+        cursor = await world.provider.lifecycle.position()
+        await world.create(start(**announcements(1)))
+
+        ((_, event),) = await _read(world, 1, since=cursor)
+
+        assert event.sequence == 1
+
     async def test_one_workflow_is_picked_out(self, world: World) -> None:
         """With `workflow_id`, only its events come."""
         one, two = await world.started("one", **announcements(1)), await world.started("two", **announcements(1))
