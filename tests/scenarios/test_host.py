@@ -39,6 +39,9 @@ from wfe import (
     WorkflowStatus,
     run_workflow_sync,
 )
+from wfe.host.connect import connect
+from wfe.ports.provider import Provider
+from wfe.testing import Fault, FaultyStore
 
 
 async def test_starting_with_an_id_is_idempotent(host: WorkflowHost) -> None:
@@ -112,6 +115,46 @@ async def test_wait_has_a_time_limit(host: WorkflowHost) -> None:
     assert isinstance(caught.value, TimeoutError)
     await host.publish_event("go", "k")
     assert (await host.wait(instance_id, timeout=SECONDS)).status is WorkflowStatus.COMPLETE
+
+
+class _Slow:
+    """A provider whose store can be made not to answer."""
+
+    def __init__(self, inner: Provider) -> None:
+        self.url, self.lease, self.hints, self.lifecycle = inner.url, inner.lease, inner.hints, inner.lifecycle
+        self.store = FaultyStore(inner.store)
+
+    def never_answers(self, method: str) -> None:
+        """Let the next calls of a method take for ever."""
+        done = self.store.calls.get(method, 0)
+        for number in range(1, 100):
+            self.store.plan[method, done + number] = Fault(hook=asyncio.Event().wait)
+
+
+@pytest.mark.parametrize("method", ["ended", "known", "get"])
+async def test_the_time_limit_of_wait_holds_whatever_the_store_does(place: Place, method: str) -> None:
+    """`wait` with a timeout comes back with `WaitTimeout` also when the store does not answer."""
+    provider = _Slow(connect(place()))
+    definition = WorkflowBuilder().wait_for("go", "k").build("w")
+
+    async with WorkflowHost(provider) as host:
+        instance_id = await host.start_workflow(definition)
+        provider.never_answers(method)
+
+        async with asyncio.timeout(SECONDS):
+            with pytest.raises(WaitTimeout, match="The store did not answer in time"):
+                await host.wait(instance_id, timeout=0.05)
+
+
+async def test_waiting_for_no_time_is_a_look(start_host: StartHost) -> None:
+    """With a timeout of 0, `wait` gives the result of an instance that has ended, on whatever host."""
+    first = await start_host()
+    ended = await first.run(WorkflowBuilder().then(put("a", n=1)).build("w"), timeout=SECONDS)
+    second = await start_host()
+
+    result = await second.wait(ended.id, timeout=0)
+
+    assert (result.status, result.data) == (WorkflowStatus.COMPLETE, {"n": 1})
 
 
 async def test_many_wait_for_one(host: WorkflowHost) -> None:

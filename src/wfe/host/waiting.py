@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Coroutine, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wfe.engine.state import encode_head, encode_pointer
 from wfe.model.durations import format_duration
@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Waiters", "ended_row", "wait_for_end"]
 
+LOOK_SECONDS = 1.0
+"""How long the store may take, beyond the time given, to tell of an instance that is waited for."""
+_SLOW = "The store did not answer in time."
+
 _CACHE_BYTES = 16 * 1024 * 1024
 _ROW_OVERHEAD = 600
+
+_T = TypeVar("_T")
 
 
 def ended_row(state: InstanceState) -> EndedRow:
@@ -146,6 +152,9 @@ def _size(row: EndedRow) -> int:
 async def wait_for_end(core: HostCore, instance_id: str, timeout: timedelta | None, until: frozenset[str]) -> EndedRow:
     """Wait until an instance has ended, or has one of further statuses.
 
+    With a timeout it takes at most `LOOK_SECONDS` longer than that, however slow the store is: so long may it take to
+    say how the instance stands.
+
     Raises:
         WaitTimeout: Not in time.
         WorkflowNotFound: There is no such instance.
@@ -155,26 +164,52 @@ async def wait_for_end(core: HostCore, instance_id: str, timeout: timedelta | No
         return row
     future = core.waiters.add(instance_id, until)
     try:
-        if instance_id not in core.runners or until:
-            found = await core.store.ended([instance_id], until=until)
-            if found:
-                return found[0]
-            if instance_id not in core.runners and not future.done() and not await core.store.known([instance_id]):
-                raise WorkflowNotFound(instance_id)
         if timeout is None:
-            return await future
-        clock = asyncio.timeout(timeout.total_seconds())
-        try:
-            async with clock:
-                return await future
-        except TimeoutError:
-            if not clock.expired():
-                raise
+            return await _look(core, instance_id, until, future) or await future
+        return await _wait_until(core, instance_id, timeout, until, future)
     finally:
         core.waiters.discard(instance_id, future)
-    assert timeout is not None
-    msg = f"Workflow instance {instance_id!r} has not ended within {format_duration(timeout)}."
-    raise WaitTimeout(f"{msg} {await _standing(core, instance_id)}".rstrip())
+
+
+async def _wait_until(
+    core: HostCore, instance_id: str, timeout: timedelta, until: frozenset[str], future: asyncio.Future[EndedRow]
+) -> EndedRow:
+    due = core.loop.time() + timeout.total_seconds()
+    row, answered = await _in_time(_look(core, instance_id, until, future), due + LOOK_SECONDS)
+    if row is not None:
+        return row
+    await asyncio.wait([future], timeout=max(0.0, due - core.loop.time()))
+    if future.done():
+        return future.result()
+    text = f"Workflow instance {instance_id!r} has not ended within {format_duration(timeout)}."
+    standing, told = await _in_time(_standing(core, instance_id), due + LOOK_SECONDS) if answered else (None, False)
+    raise WaitTimeout(f"{text} {standing if told else _SLOW}".rstrip())
+
+
+async def _in_time(work: Coroutine[Any, Any, _T], due: float) -> tuple[_T | None, bool]:
+    """Await something, until a time of the loop's clock at most. The second value says whether it has come."""
+    clock = asyncio.timeout_at(due)
+    try:
+        async with clock:
+            return await work, True
+    except TimeoutError:
+        if not clock.expired():
+            raise
+    return None, False
+
+
+async def _look(
+    core: HostCore, instance_id: str, until: frozenset[str], future: asyncio.Future[EndedRow]
+) -> EndedRow | None:
+    """Look in the store, unless this host would know of the end."""
+    if instance_id in core.runners and not until:
+        return None
+    found = await core.store.ended([instance_id], until=until)
+    if found:
+        return found[0]
+    if instance_id not in core.runners and not future.done() and not await core.store.known([instance_id]):
+        raise WorkflowNotFound(instance_id)
+    return None
 
 
 async def _standing(core: HostCore, instance_id: str) -> str:

@@ -396,7 +396,7 @@ class WorkflowHost:
         """Wait for the end of an instance, wherever it runs.
 
         Args:
-            timeout: How long at most; None: for ever.
+            timeout: How long at most; None: for ever. Only a store that does not answer may make it a second longer.
             until: Further statuses that count as an end (SUSPENDED does not by itself).
             of: The definition, for the type of the result's data.
 
