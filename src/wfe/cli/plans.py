@@ -1,8 +1,8 @@
 """The plan that a run was started with, recorded so that it can be continued without its file.
 
-A store records one plan per structure. Scripts and settings are not part of the structure, so two runs of one version
-may have different ones: an edited script, other `-c` values. Where they differ from what is recorded, the run's own
-plan is recorded beside it under a name made of its content; the run's reference leads there.
+A store records one plan per structure, the latest. Scripts and settings are not part of the structure, so two runs of
+one version may have different ones: an edited script, other `-c` values. So that each goes on with its own, a run's
+plan is also recorded under a name made of its content; the run's reference leads there.
 """
 
 from __future__ import annotations
@@ -29,11 +29,8 @@ def reference_to(definition: WorkflowDefinition[dict[str, object]], file_name: s
 
 
 async def record_plan(store: Store, definition: WorkflowDefinition[dict[str, object]]) -> None:
-    """See to it that the plan is recorded exactly as it is; its structure has been recorded before."""
+    """See to it that the plan stays recorded exactly as it is."""
     plan = definition.to_json()
-    rows = await store.definitions()
-    if any(row.key == definition.key and row.plan == plan for row in rows):
-        return
     digest = _digest(plan)
     await store.save_definition(
         DefinitionRow(DefinitionKey(OWN_PLAN_PREFIX + digest, 1, digest), plan, definition.source)
@@ -48,10 +45,8 @@ async def plan_of(store: Store, row: InstanceRow) -> WorkflowDefinition[dict[str
     """
     digest = (row.reference or "").rpartition("@")[2]
     rows = await store.definitions()
-    candidates = [found for found in rows if found.key == row.definition]
     own = [found for found in rows if found.key.id == OWN_PLAN_PREFIX + digest]
-    exact = [found for found in candidates if _digest(found.plan) == digest]
-    for found in (*exact, *own, *candidates):
+    for found in (*own, *(found for found in rows if found.key == row.definition)):
         definition = WorkflowDefinition.from_json(found.plan)
         if definition.key == row.definition:
             return definition

@@ -227,7 +227,7 @@ class HostCore:
         if state.head.status.is_terminal:  # it ended while a request for it was on its way
             self.background(self._release(loaded.id, loaded.fence))
             return
-        runner = self._hold(self.registry.by_key(loaded.definition), state, loaded.fence)
+        runner = self._hold(self.registry.to_run(loaded.definition), state, loaded.fence)
         inbox = list(loaded.inbox)
         pause = pause_before(loaded.activations)
         damage = _damage(loaded)

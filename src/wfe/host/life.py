@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from wfe.host.bodies import BodySurroundings
 from wfe.host.core import HostCore
+from wfe.host.recall import Recall
 from wfe.host.session import Renewal, Session, ThreadRenewal
 from wfe.host.sweeper import Sweeper
 from wfe.host.threads import ThreadPool
@@ -128,7 +129,9 @@ class Life:
         await self._begin_session(core)
         # Takes nothing; the reply tells the store's time, which this machine's clock may be far from.
         await core.taking.take(0)
-        self._sweeper = Sweeper(core, self._settings.sweep_interval.total_seconds())
+        self._registry.forget_recalled()
+        recall = Recall(self._store, self._registry)
+        self._sweeper = Sweeper(core, recall, self._settings.sweep_interval.total_seconds())
         self._sweeper.start()
         self._housekeeping = core.loop.create_task(self._keep_house(core))
         self._events.open()

@@ -76,10 +76,12 @@ def _is_async(function: Callable[..., Any] | None) -> bool:
 class Registration:
     """A definition on this host, with its bodies."""
 
-    __slots__ = ("bodies", "codec", "definition", "key", "missing")
+    __slots__ = ("bodies", "codec", "definition", "is_recalled", "key", "missing")
 
-    def __init__(self, definition: WorkflowDefinition[Any]) -> None:
+    def __init__(self, definition: WorkflowDefinition[Any], *, is_recalled: bool = False) -> None:
         self.definition = definition
+        self.is_recalled = is_recalled
+        """Whether it was found in the store, and nobody has registered it on this host."""
         self.key = definition.key
         self.codec = DataCodec(definition.data_type)
         self.bodies: dict[str, Body] = {}
@@ -92,7 +94,7 @@ class Registration:
         knows: Callable[[str, int | None], bool],
     ) -> None:
         """Find the body of each step, and the definitions of children; `missing` says what was not found."""
-        missing: list[str] = []
+        missing: list[str] = list(self.definition.lacks) if self.is_recalled else []
         self.bodies = {}
         for step in self.definition.steps:
             for slot, value in step.values.items():
@@ -130,6 +132,7 @@ class Registry:
         self._by_key: dict[DefinitionKey, Registration] = {}
         self._step_types: dict[str, Callable[..., Any]] = {}
         self._executors: dict[str, StepExecutor] = {}
+        self._taken_away: set[DefinitionKey] = set()
         self.runnable: frozenset[DefinitionKey] = frozenset()
         """Definitions that can be run whole."""
 
@@ -151,9 +154,30 @@ class Registry:
         registration = Registration(definition)
         versions[definition.version] = registration
         self._by_key[registration.key] = registration
+        self._taken_away.discard(registration.key)
         self._resolve(registration)
         self._resolve_missing()
         return registration
+
+    def may_recall(self, key: DefinitionKey) -> bool:
+        """Whether what the store has recorded may take the place of a registration: there is none, nor was one."""
+        return key not in self._by_key and key not in self._taken_away
+
+    def recall(self, definition: WorkflowDefinition[Any]) -> Registration:
+        """Add a definition that the store has recorded, so that instances of it go on here.
+
+        It is not listed, and found by its exact key (or as a child) only: registering comes before remembering.
+        """
+        registration = Registration(definition, is_recalled=True)
+        self._by_key[registration.key] = registration
+        self._resolve(registration)
+        self._resolve_missing()
+        return registration
+
+    def forget_recalled(self) -> None:
+        """Drop what was recalled: what is recorded may be another plan by now."""
+        self._by_key = {key: found for key, found in self._by_key.items() if not found.is_recalled}
+        self._refresh()
 
     def deregister(self, definition_id: str, version: int) -> bool:
         """Take a definition away: its instances and its parents' are blocked until it is back.
@@ -166,6 +190,7 @@ class Registry:
         if not self._by_id[definition_id]:
             del self._by_id[definition_id]
         self._by_key.pop(registration.key, None)
+        self._taken_away.add(registration.key)
         for each in self._by_key.values():
             self._resolve(each)  # it may have been the definition of their children
         self._refresh()
@@ -199,7 +224,16 @@ class Registry:
 
     def _knows(self, definition_id: str, version: int | None) -> bool:
         versions = self._by_id.get(definition_id, {})
-        return bool(versions) if version is None else version in versions
+        return (bool(versions) if version is None else version in versions) or bool(
+            self._recalled(definition_id, version)
+        )
+
+    def _recalled(self, definition_id: str, version: int | None) -> list[Registration]:
+        return [
+            found
+            for key, found in self._by_key.items()
+            if found.is_recalled and key.id == definition_id and version in {None, key.version}
+        ]
 
     def _refresh(self) -> None:
         self.runnable = frozenset(key for key, found in self._by_key.items() if not found.missing)
@@ -219,16 +253,30 @@ class Registry:
         known = [f"{name} v{number}" for name, found in self._by_id.items() for number in found]
         raise DefinitionNotFound(definition_id, version, known)
 
+    def find_child(self, definition_id: str, version: int | None = None) -> Registration:
+        """As `find`, for a child: where nobody has registered it, what was recalled with its parent does as well."""
+        try:
+            return self.find(definition_id, version)
+        except DefinitionNotFound:
+            recalled = self._recalled(definition_id, version)
+            if not recalled:
+                raise
+            return max(recalled, key=lambda found: found.key.version)
+
     def by_key(self, key: DefinitionKey) -> Registration | None:
-        """Give the definition with exactly this structure."""
+        """Give the definition with exactly this structure, also when this host cannot run it."""
         return self._by_key.get(key)
+
+    def to_run(self, key: DefinitionKey) -> Registration | None:
+        """Give the definition with exactly this structure, if this host can run it."""
+        return self._by_key[key] if key in self.runnable else None
 
     def why_not(self, key: DefinitionKey) -> str:
         """Say why this host cannot run instances of a definition; empty if it can."""
         registration = self._by_key.get(key)
-        if registration is not None:
-            if not registration.missing:
-                return ""
+        if registration is not None and not registration.missing:
+            return ""
+        if registration is not None and not registration.is_recalled:
             return f"not registered: {'; '.join(registration.missing)}"
         other = self._by_id.get(key.id, {}).get(key.version)
         if other is not None:
@@ -236,10 +284,14 @@ class Registry:
                 f"definition {key.id!r} version {key.version} has another structure on the running hosts "
                 f"({other.key.hash[:8]}, the instance needs {key.hash[:8]})"
             )
-        return f"definition {key.id!r} version {key.version} is not registered on any running host"
+        reason = f"definition {key.id!r} version {key.version} is not registered on any running host"
+        if registration is None:
+            return reason
+        return f"{reason}, and its recorded plan needs what they do not have: {'; '.join(registration.missing)}"
 
     def __iter__(self) -> Iterator[Registration]:
-        return iter(self._by_key.values())
+        """Go through what was registered."""
+        return (registration for registration in self._by_key.values() if not registration.is_recalled)
 
 
 def step_type_name(body: Callable[..., Any] | str) -> str:

@@ -172,7 +172,7 @@ def make_child(core: HostCore, parent: InstanceState, request: ChildRequest) -> 
         DefinitionNotFound: The child's definition is not registered here.
         DataError: The inputs do not fit it.
     """
-    registration = core.registry.find(request.definition_id, request.version)
+    registration = core.registry.find_child(request.definition_id, request.version)
     data: Any = request.data
     if data is None:
         document = _copy_for(registration, request.parent_data)

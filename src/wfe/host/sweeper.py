@@ -11,6 +11,7 @@ from wfe.model.errors import ProviderUnavailable
 
 if TYPE_CHECKING:
     from wfe.host.core import HostCore
+    from wfe.host.recall import Recall
 
 __all__ = ["Sweeper"]
 
@@ -25,10 +26,10 @@ _LONG_ACTIVATION = 60.0
 class Sweeper:
     """Finds what is due, what is stuck, and who waits for something that ended elsewhere."""
 
-    def __init__(self, core: HostCore, interval: float) -> None:
+    def __init__(self, core: HostCore, recall: Recall, interval: float) -> None:
         self._core = core
         self._interval = interval
-        self._unclaimed = Unclaimed(core)
+        self._unclaimed = Unclaimed(core, recall)
         core.trials.on_end = self.soon
         self._round = 0
         self._task: asyncio.Task[None] | None = None
@@ -97,7 +98,7 @@ class Sweeper:
                 else:
                     core.alarms.look(reply.next_event, self.soon)
             if not again:
-                await self._unclaimed.look()
+                again = await self._unclaimed.look()
         await self._tell_waiters()
         self._keep_long_ones_alive()
         if self._round % _INBOX_EVERY == 0:

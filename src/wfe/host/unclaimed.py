@@ -1,4 +1,7 @@
-"""What is due and nobody takes: a page of it at each sweep, so that each gets its reason, however many there are."""
+"""What is due and nobody takes: a page of it at each sweep, so that each gets its reason, however many there are.
+
+What this host could run, had it been told of the plan, is not blocked: the plan is in the store.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from wfe.host.trials import QUARANTINE_AFTER, SUSPECT_FROM
 
 if TYPE_CHECKING:
     from wfe.host.core import HostCore
+    from wfe.host.recall import Recall
     from wfe.model.moment import Moment
     from wfe.ports.store import UnclaimedRow
 
@@ -24,16 +28,22 @@ _SEEN_BEFORE = 2
 class Unclaimed:
     """Says of instances that stay unclaimed why they do."""
 
-    def __init__(self, core: HostCore) -> None:
+    def __init__(self, core: HostCore, recall: Recall) -> None:
         self._core = core
+        self._recall = recall
         self._after: tuple[Moment, int] | None = None
         """Where the page ended that is done."""
         self._seen: dict[str, int] = {}
 
-    async def look(self) -> None:
-        """Look at a page; go on to the next one, or to the first again, once nothing is left to be said of this."""
+    async def look(self) -> bool:
+        """Look at a page; go on to the next one, or to the first again, once nothing is left to be said of this.
+
+        True: the plans of some were found, so that they can be taken now.
+        """
         store = self._core.store
         rows = await store.unclaimed(_PAGE, after=self._after)
+        if await self._recall.look({row.definition for row in rows}):
+            return True
         self._seen = {row.id: self._seen.get(row.id, 0) + 1 for row in rows}
         found = {row.id: reason for row in rows if (reason := self._reason(row))}
         reasons = {each: reason for each, reason in found.items() if self._seen[each] >= _SEEN_BEFORE}
@@ -43,6 +53,7 @@ class Unclaimed:
         await self._core.trials.take_next(rows)
         if len(reasons) == len(found):
             self._after = rows[-1].place if len(rows) == _PAGE else None
+        return False
 
     def _reason(self, row: UnclaimedRow) -> str:
         """Give a reason that is news."""

@@ -245,7 +245,7 @@ class WorkflowHost:
         definition = getattr(definition, "definition", definition)  # a compiled YAML workflow has its plan inside
         if isinstance(definition, WorkflowDefinition):
             known = self.registry.by_key(definition.key)
-            if known is None:
+            if known is None or known.is_recalled:
                 self.register(definition)
             return self.registry.find(definition.id, definition.version)
         return self.registry.find(definition, version)

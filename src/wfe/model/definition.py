@@ -208,6 +208,9 @@ class WorkflowDefinition(Generic[D]):
     strict_data: bool = False
     source: str = ""
     """Where it came from: `builder`, `dag`, `yaml`, or empty when read from JSON."""
+    lacks: tuple[str, ...] = ()
+    """What was lost when it was written as JSON, beside the code of its steps: the class of its data, callables of its
+    policies. Empty when nothing was, and for a definition that was not read from JSON."""
 
     @property
     def steps(self) -> tuple[Step, ...]:

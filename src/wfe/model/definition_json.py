@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import msgspec
 
 from wfe.model.definition import Block, Step, StepKind, Value, WorkflowDefinition
-from wfe.model.definition_policies import PlainPolicies, policies_from_plain, policies_to_plain
+from wfe.model.definition_policies import PlainPolicies, ask_code, policies_from_plain, policies_to_plain
 from wfe.model.errors import DefinitionError
 from wfe.model.moment import microseconds
 
@@ -60,6 +60,8 @@ class _Document(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     default_policies: PlainPolicies | None = None
     workflow_timeout_us: int | None = None
     steps: tuple[_StepRow, ...] = ()
+    lacks: tuple[str, ...] = ()
+    """What of the definition is not in the text, beside the code of its steps."""
 
 
 class _Format(msgspec.Struct):
@@ -84,6 +86,7 @@ def dump_definition(definition: WorkflowDefinition[Any]) -> str:
         default_policies=policies_to_plain(definition.default_policies),
         workflow_timeout_us=None if timeout is None else microseconds(timeout),
         steps=tuple(_row(definition, step_id) for step_id in definition.places),
+        lacks=tuple(_lacking(definition)),
     )
     return msgspec.json.encode(document).decode()
 
@@ -113,7 +116,24 @@ def load_definition(text: str | bytes) -> WorkflowDefinition[dict[str, Any]]:
         default_policies=defaults,
         workflow_timeout=_timeout(document.workflow_timeout_us),
         strict_data=document.strict_data,
+        lacks=document.lacks,
     )
+
+
+def _lacking(definition: WorkflowDefinition[Any]) -> Iterator[str]:
+    yield from definition.lacks
+    if not _is_plain(definition.data_type):
+        yield f"its data class {definition.data_type.__qualname__}"
+    if ask_code(definition.default_policies):
+        yield "`retryable` of its default policy"
+    for step_id, policies in definition.policies.items():
+        if ask_code(policies):
+            yield f"`retryable` of step {step_id!r}"
+
+
+def _is_plain(data_type: object) -> bool:
+    """Tell whether data of a type are JSON objects of any form, as those of a plan read from JSON."""
+    return data_type is dict or (get_origin(data_type) is dict and get_args(data_type)[1] in {object, Any})
 
 
 def _row(definition: WorkflowDefinition[Any], step_id: str) -> _StepRow:

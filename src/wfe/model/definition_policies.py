@@ -27,7 +27,7 @@ from wfe.model.policies import (
     Terminate,
 )
 
-__all__ = ["PlainPolicies", "policies_from_plain", "policies_to_plain"]
+__all__ = ["PlainPolicies", "ask_code", "policies_from_plain", "policies_to_plain"]
 
 
 class _Fixed(msgspec.Struct, frozen=True, tag="fixed"):
@@ -104,6 +104,12 @@ def policies_to_plain(policies: Policies) -> PlainPolicies | None:
         policies.count_crashes,
     )
     return None if plain == PlainPolicies() else plain
+
+
+def ask_code(policies: Policies) -> bool:
+    """Tell whether policies ask a callable, which the plain form leaves out."""
+    rules = (policies.retry, policies.error.policy if isinstance(policies.error, Retry) else None)
+    return any(rule is not None and rule.retryable is not None for rule in rules)
 
 
 def policies_from_plain(plain: PlainPolicies | None) -> Policies:

@@ -594,7 +594,9 @@ class Store(Protocol):
         ...
 
     async def save_definition(self, row: DefinitionRow) -> DefinitionKey | None:
-        """Record a definition. Recording the same key again changes nothing.
+        """Record a definition. Recording the same key again replaces plan and source by those of now.
+
+        (Scripts, settings, policies and names are no part of the structure, so that they may be mended.)
 
         Returns:
             None if it is recorded now; it replaced another structure of the same id and version if no unfinished

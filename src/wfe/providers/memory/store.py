@@ -207,9 +207,11 @@ class MemoryStore:
         place = row.key.id, row.key.version
         with self._tables.lock:
             there = definitions.get(place)
-            if there is not None and there.key == row.key:
-                return None
-            if there is not None and any(i.definition == there.key for i in self._tables.live.values()):
+            if (
+                there is not None
+                and there.key != row.key
+                and any(i.definition == there.key for i in self._tables.live.values())
+            ):
                 return there.key
             definitions[place] = row
             return None

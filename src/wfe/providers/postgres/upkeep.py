@@ -41,15 +41,19 @@ class Upkeep:
                 "SELECT pg_advisory_xact_lock($1, $2)", self._pool.place.lock_space, _DEFINITION_LOCK
             )
             there = await connection.fetchrow(
-                f"SELECT p.* FROM {schema}.definition d JOIN {schema}.plan p ON p.n = d.plan "
+                f"SELECT p.*, d.body, d.source FROM {schema}.definition d JOIN {schema}.plan p ON p.n = d.plan "
                 "WHERE d.id = $1 AND d.version = $2",
                 row.key.id,
                 row.key.version,
             )
-            if there is not None and there["n"] == plan:
+            if there is not None and (there["n"], there["body"], there["source"]) == (plan, row.plan, row.source):
                 return None
-            if there is not None and await connection.fetchval(
-                f"SELECT EXISTS (SELECT 1 FROM {schema}.instance WHERE plan = $1 AND ended_at IS NULL)", there["n"]
+            if (
+                there is not None
+                and there["n"] != plan
+                and await connection.fetchval(
+                    f"SELECT EXISTS (SELECT 1 FROM {schema}.instance WHERE plan = $1 AND ended_at IS NULL)", there["n"]
+                )
             ):
                 return DefinitionKey(there["id"], there["version"], there["hash"])
             await connection.execute(

@@ -39,11 +39,12 @@ class Upkeep:
         """Record a definition, unless another structure of its id and version is in use; then give that one's key."""
         with writing(connection, self.place):
             there = connection.execute(
-                "SELECT k, hash FROM definition WHERE id = ? AND version = ? AND plan IS NOT NULL", row.key[:2]
+                "SELECT k, hash, plan, source FROM definition WHERE id = ? AND version = ? AND plan IS NOT NULL",
+                row.key[:2],
             ).fetchone()
-            if there is not None and there[1] == row.key.hash:
+            if there is not None and there[1:] == (row.key.hash, row.plan, row.source):
                 return None
-            if there is not None:
+            if there is not None and there[1] != row.key.hash:
                 if self._in_use(connection, there[0]):
                     return DefinitionKey(row.key.id, row.key.version, there[1])
                 connection.execute("UPDATE definition SET plan = NULL, source = NULL WHERE k = ?", (there[0],))

@@ -211,7 +211,7 @@ class ListPromises:
 
 
 class DefinitionPromises:
-    """Definitions are recorded once; what is in use is not changed."""
+    """Definitions are recorded once per version; the structure that is in use is not changed."""
 
     async def test_definition_is_recorded(self, world: World) -> None:
         """A recorded definition reads as it was written."""
@@ -221,15 +221,17 @@ class DefinitionPromises:
 
         assert (answer, list(await world.store.definitions())) == (None, [row])
 
-    async def test_definition_is_recorded_once(self, world: World) -> None:
-        """Recording the same key again changes nothing, whatever is in use."""
+    async def test_same_structure_is_recorded_as_it_is_now(self, world: World) -> None:
+        """Recording the same key again replaces plan and source, whatever is in use."""
         first = DefinitionRow(DEFINITION, '{"first":1}')
         await world.store.save_definition(first)
         await world.create(start())
 
-        answer = await world.store.save_definition(DefinitionRow(DEFINITION, '{"second":2}'))
+        mended = DefinitionRow(DEFINITION, '{"second":2}', "mended: true\n")
 
-        assert (answer, list(await world.store.definitions())) == (None, [first])
+        answers = [await world.store.save_definition(mended) for _ in range(2)]
+
+        assert (answers, list(await world.store.definitions())) == ([None, None], [mended])
 
     async def test_other_structure_in_use_is_refused(self, world: World) -> None:
         """While an unfinished instance uses the recorded structure, another one is refused with the key in use."""
