@@ -36,7 +36,7 @@ workflow:
 
 def test_a_compiled_pipeline_runs_without_further_ado() -> None:
     """A host that is given a pipeline with shell steps brings the executor for them."""
-    result = run_workflow_sync("memory:", load_workflow(PIPELINE), timeout=20)  # type: ignore[arg-type]  # a compiled one will do
+    result = run_workflow_sync("memory:", load_workflow(PIPELINE), timeout=20)  # type: ignore[call-overload]  # a compiled one will do
 
     assert result.status is WorkflowStatus.COMPLETE
     assert result.data == {"found": 3}

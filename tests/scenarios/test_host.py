@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_overloads
 
 import pytest
 
@@ -39,6 +40,7 @@ from wfe import (
     WorkflowStatus,
     run_workflow_sync,
 )
+from wfe.host.blocking import BlockingHost
 from wfe.host.connect import connect
 from wfe.ports.provider import Provider
 from wfe.testing import Fault, FaultyStore
@@ -691,6 +693,75 @@ async def test_the_store_itself_may_be_named_and_hints_may_go_elsewhere(place: P
         result = await host.run(definition, timeout=SECONDS)
 
     assert result.status is WorkflowStatus.COMPLETE
+
+
+async def test_a_host_of_another_loop_is_refused_clearly(start_host: StartHost) -> None:
+    """Blocking calls on a host that runs in a loop of the program say which calls to use; the host is not disturbed."""
+    definition = WorkflowBuilder().then(put("a", done=True)).build("w")
+    host = await start_host(definition)
+
+    for call in (lambda: run_workflow_sync(host, definition), lambda: host.sync.run("w"), host.sync.start):
+        with pytest.raises(ConfigurationError, match="run_coroutine_threadsafe"):
+            await asyncio.to_thread(call)
+
+    assert host.is_running
+    assert (await host.run("w", timeout=SECONDS)).data == {"done": True}
+
+
+def test_awaiting_in_another_loop_is_refused_clearly() -> None:
+    """So do the forms to await, on a host that another loop runs."""
+    host = WorkflowHost("memory:")
+    definition = WorkflowBuilder().then(put("a", done=True)).build("w")
+
+    async def use() -> None:
+        for verb in (host.run(definition), host.get_workflow("x"), host.stop()):
+            with pytest.raises(ConfigurationError, match=r"another event loop.*host\.sync\.run"):
+                await verb
+
+    with host.sync as blocking:
+        asyncio.run(use())
+
+        assert blocking.is_running
+        assert blocking.run(definition, timeout=SECONDS).data == {"done": True}
+
+
+def test_the_blocking_host_has_every_verb() -> None:
+    """Each public method of a host is one of its blocking view, with the same parameters."""
+    left_out = {"events", "registry", "sync", "use"}
+    verbs = {name for name in dir(WorkflowHost) if not name.startswith("_")} - left_out
+
+    assert verbs <= set(dir(BlockingHost))
+    for name in ("start_workflow", "wait", "run"):
+        signatures = [
+            [inspect.signature(overloaded) for overloaded in get_overloads(getattr(owner, name))]
+            for owner in (WorkflowHost, BlockingHost)
+        ]
+        assert signatures[0], name
+        assert signatures[0] == signatures[1]
+
+
+def test_a_blocking_subscription(place: Place) -> None:
+    """`host.sync.subscribe` is a plain iterator; the host's stop ends it."""
+    ended: list[type[BaseException]] = []
+    host = WorkflowHost(place())
+
+    with host.sync as blocking:
+        result = blocking.run(WorkflowBuilder().then(put("a", n=1)).build("w"), timeout=SECONDS)
+        events = blocking.subscribe(since="start")
+        history = blocking.history(result.id)
+        assert [next(events).sequence for _ in history] == [event.sequence for event in history]
+
+        def wait_for_more() -> None:
+            try:
+                next(events)
+            except ShuttingDown as error:
+                ended.append(type(error))
+
+        thread = threading.Thread(target=wait_for_more)
+        thread.start()
+    thread.join(SECONDS)
+
+    assert ended == [ShuttingDown]
 
 
 async def test_definitions_loaded_from_json_run(host: WorkflowHost) -> None:

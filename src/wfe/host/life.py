@@ -94,7 +94,7 @@ class Life:
 
         Raises:
             ShuttingDown: The host has not been started, or has been stopped.
-            ConfigurationError: This is another process than the one that started it.
+            ConfigurationError: This is another process, or another event loop, than the one that started it.
         """
         if self._core is None:
             msg = (
@@ -104,6 +104,7 @@ class Life:
         if os.getpid() != self._pid:
             msg = "This host belongs to the process that made it; make a new one after a fork."
             raise ConfigurationError(msg)
+        _check_loop(self._core)
         return self._core
 
     # Beginning
@@ -345,9 +346,11 @@ class Life:
 
     async def stop(self, timeout: timedelta, *, force: bool) -> None:
         """Begin nothing more, let bodies end, write what they answered, give everything back."""
-        core, self._core = self._core, None
+        core = self._core
         if core is None:
             return
+        _check_loop(core)
+        self._core = None
         core.draining = True
         if self._housekeeping is not None:
             self._housekeeping.cancel()
@@ -379,6 +382,21 @@ class Life:
             self._processes.close()
             self._processes = None
         await self._store.close()
+
+
+def _check_loop(core: HostCore) -> None:
+    """Refuse to work in another loop than the host's own, where nothing of it could be awaited."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = None
+    if loop is not core.loop:
+        msg = (
+            "This host runs in another event loop than the one that calls it. Call it in the loop that started it, or "
+            "from another thread by `asyncio.run_coroutine_threadsafe(host.run(…), loop).result()`. If host.sync "
+            "started it, call `host.sync.run(…)`, in a thread without a loop."
+        )
+        raise ConfigurationError(msg)
 
 
 async def _drain(core: HostCore, timeout: float) -> None:

@@ -27,6 +27,7 @@ from wfe.model.status import WorkflowStatus
 from wfe.ports.store import ListFilter, Publish, PublishOutcome, StartOutcome
 
 if TYPE_CHECKING:
+    from wfe.host.blocking import BlockingHost
     from wfe.host.core import HostCore
     from wfe.model.instance import StepError, WorkflowInstance, WorkflowResult
     from wfe.model.lifecycle import LifecycleEvent
@@ -131,7 +132,7 @@ class WorkflowHost:
             clock=clock or SystemClock(),
             entropy=entropy or SystemEntropy(),
         )
-        self._blocking: Any = None
+        self._blocking: BlockingHost | None = None
 
     # Life
 
@@ -569,7 +570,7 @@ class WorkflowHost:
     # Blocking
 
     @property
-    def sync(self) -> Any:  # noqa: ANN401 - typed by `BlockingHost`
+    def sync(self) -> BlockingHost:
         """A blocking view of this host, for programs without a loop: it owns a loop in a thread of its own."""
         from wfe.host.blocking import BlockingHost
 
