@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import threading
 from datetime import UTC, datetime, timedelta
-from typing import Any, get_overloads
+from typing import Any
 
 import pytest
 
@@ -24,7 +22,6 @@ from tests.scenarios.stage import (
     waits,
 )
 from wfe import (
-    Cancelled,
     ConfigurationError,
     DataError,
     DefinitionError,
@@ -38,9 +35,7 @@ from wfe import (
     WorkflowHost,
     WorkflowHostBuilder,
     WorkflowStatus,
-    run_workflow_sync,
 )
-from wfe.host.blocking import BlockingHost
 from wfe.host.connect import connect
 from wfe.ports.provider import Provider
 from wfe.testing import Fault, FaultyStore
@@ -626,49 +621,6 @@ async def test_a_full_host_publishes_what_is_due(start_host: StartHost) -> None:
     gate.open()
 
 
-def test_run_workflow_sync(place: Place) -> None:
-    """For scripts: starts the host, runs, stops it."""
-    definition = WorkflowBuilder().then(put("a", done=True)).build("w")
-    target = place()
-    host = WorkflowHost(target)
-
-    result = run_workflow_sync(host, definition, {"x": 1}, timeout=SECONDS)
-
-    assert result.data == {"x": 1, "done": True}
-    assert not host.is_running
-
-
-def test_run_workflow_sync_with_a_url() -> None:
-    """A URL is enough."""
-    result = run_workflow_sync("memory:", WorkflowBuilder().then(put("a", done=True)).build("w"), timeout=SECONDS)
-
-    assert result.data == {"done": True}
-
-
-def test_host_sync(place: Place) -> None:
-    """A blocking view: it owns a loop in a thread of its own."""
-    thread = ThreadGate(done=True)
-    host = WorkflowHost(place())
-    host.register(WorkflowBuilder().start_with(thread.body).build("w"))
-
-    with host.sync as blocking:
-        instance_id = blocking.start_workflow("w")
-        assert thread._entered.wait(SECONDS)
-        assert blocking.get_workflow(instance_id).status is WorkflowStatus.RUNNABLE
-        thread.open()
-        result = blocking.wait(instance_id, timeout=SECONDS)
-
-    assert result.data == {"done": True}
-
-
-async def test_blocking_calls_are_refused_inside_a_loop(host: WorkflowHost) -> None:
-    """With the form to await."""
-    with pytest.raises(ConfigurationError, match="await"):
-        host.sync.get_workflow("x")
-    with pytest.raises(ConfigurationError, match="await"):
-        run_workflow_sync("memory:", WorkflowBuilder().build("w"))
-
-
 @pytest.mark.parametrize("setting", ["lease", "lifecycle"])
 @pytest.mark.parametrize("foreign", ["sqlite:///:memory:", MemoryProvider()])
 def test_what_only_the_store_can_serve_is_refused_from_others(place: Place, setting: str, foreign: object) -> None:
@@ -695,75 +647,6 @@ async def test_the_store_itself_may_be_named_and_hints_may_go_elsewhere(place: P
     assert result.status is WorkflowStatus.COMPLETE
 
 
-async def test_a_host_of_another_loop_is_refused_clearly(start_host: StartHost) -> None:
-    """Blocking calls on a host that runs in a loop of the program say which calls to use; the host is not disturbed."""
-    definition = WorkflowBuilder().then(put("a", done=True)).build("w")
-    host = await start_host(definition)
-
-    for call in (lambda: run_workflow_sync(host, definition), lambda: host.sync.run("w"), host.sync.start):
-        with pytest.raises(ConfigurationError, match="run_coroutine_threadsafe"):
-            await asyncio.to_thread(call)
-
-    assert host.is_running
-    assert (await host.run("w", timeout=SECONDS)).data == {"done": True}
-
-
-def test_awaiting_in_another_loop_is_refused_clearly() -> None:
-    """So do the forms to await, on a host that another loop runs."""
-    host = WorkflowHost("memory:")
-    definition = WorkflowBuilder().then(put("a", done=True)).build("w")
-
-    async def use() -> None:
-        for verb in (host.run(definition), host.get_workflow("x"), host.stop()):
-            with pytest.raises(ConfigurationError, match=r"another event loop.*host\.sync\.run"):
-                await verb
-
-    with host.sync as blocking:
-        asyncio.run(use())
-
-        assert blocking.is_running
-        assert blocking.run(definition, timeout=SECONDS).data == {"done": True}
-
-
-def test_the_blocking_host_has_every_verb() -> None:
-    """Each public method of a host is one of its blocking view, with the same parameters."""
-    left_out = {"events", "registry", "sync", "use"}
-    verbs = {name for name in dir(WorkflowHost) if not name.startswith("_")} - left_out
-
-    assert verbs <= set(dir(BlockingHost))
-    for name in ("start_workflow", "wait", "run"):
-        signatures = [
-            [inspect.signature(overloaded) for overloaded in get_overloads(getattr(owner, name))]
-            for owner in (WorkflowHost, BlockingHost)
-        ]
-        assert signatures[0], name
-        assert signatures[0] == signatures[1]
-
-
-def test_a_blocking_subscription(place: Place) -> None:
-    """`host.sync.subscribe` is a plain iterator; the host's stop ends it."""
-    ended: list[type[BaseException]] = []
-    host = WorkflowHost(place())
-
-    with host.sync as blocking:
-        result = blocking.run(WorkflowBuilder().then(put("a", n=1)).build("w"), timeout=SECONDS)
-        events = blocking.subscribe(since="start")
-        history = blocking.history(result.id)
-        assert [next(events).sequence for _ in history] == [event.sequence for event in history]
-
-        def wait_for_more() -> None:
-            try:
-                next(events)
-            except ShuttingDown as error:
-                ended.append(type(error))
-
-        thread = threading.Thread(target=wait_for_more)
-        thread.start()
-    thread.join(SECONDS)
-
-    assert ended == [ShuttingDown]
-
-
 async def test_definitions_loaded_from_json_run(host: WorkflowHost) -> None:
     """Its bodies are found by step type."""
     text = WorkflowBuilder().start_with("mail").delay(0.01).then("mail").build("w").to_json()
@@ -788,83 +671,6 @@ async def test_history_of_a_long_run_is_whole(host: WorkflowHost) -> None:
 
     assert [event.sequence for event in history] == list(range(1, len(history) + 1))
     assert len(history) >= 2_400
-
-
-async def test_what_bodies_log_reaches_those_who_listen(host: WorkflowHost) -> None:
-    """`context.log` reaches the listeners of the host, with its stream."""
-    lines: list[tuple[str, str, str, str]] = []
-    host.on_log(lambda *line: lines.append(line))
-
-    async def body(context: Context) -> None:
-        context.log("hello")
-        context.log("oops", stream="stderr")
-
-    result = await host.run(WorkflowBuilder().start_with(body).build("w"), timeout=SECONDS)
-
-    assert lines == [(result.id, "body", "stdout", "hello"), (result.id, "body", "stderr", "oops")]
-
-
-async def test_a_heartbeat_is_seen_while_its_body_runs(host: WorkflowHost) -> None:
-    """The last heartbeat of a running body shows at its step, as a copy of what it said."""
-    gate = asyncio.Event()
-    beaten = asyncio.Event()
-
-    async def body(context: Context) -> None:
-        details = {"done": 1}
-        context.heartbeat({"done": 0})
-        context.heartbeat(details)
-        details["done"] = 99
-        beaten.set()
-        await gate.wait()
-
-    instance_id = await host.start_workflow(WorkflowBuilder().start_with(body).build("w"))
-    await beaten.wait()
-
-    (step,) = (await host.get_workflow(instance_id)).steps
-    gate.set()
-
-    assert step.heartbeat is not None
-    assert step.heartbeat.details == {"done": 1}
-    assert (await host.wait(instance_id, timeout=SECONDS)).status is WorkflowStatus.COMPLETE
-
-
-async def test_a_heartbeat_tells_a_thread_that_it_shall_end(host: WorkflowHost) -> None:
-    """In a body that was cancelled `heartbeat` raises, which ends a thread; that is no failure of its step."""
-    begun, ended = asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
-
-    def body(context: Context) -> None:
-        loop.call_soon_threadsafe(begun.set)
-        try:
-            while not ended.wait(0.001):
-                context.heartbeat()
-        except Cancelled:
-            ended.set()
-            raise
-
-    instance_id = await host.start_workflow(WorkflowBuilder().start_with(body).build("w"))
-    await begun.wait()
-    try:
-        assert await host.cancel_workflow(instance_id)
-        result = await host.wait(instance_id, timeout=SECONDS)
-        assert ended.is_set()
-    finally:
-        ended.set()
-
-    assert result.status is WorkflowStatus.CANCELLED
-    assert await host.errors(instance_id) == []
-
-
-async def test_a_heartbeat_that_is_no_json_fails_its_body(host: WorkflowHost) -> None:
-    """Details that are no JSON value are refused where they are given."""
-
-    async def body(context: Context) -> None:
-        context.heartbeat(object())
-
-    result = await host.run(WorkflowBuilder().start_with(body).build("w"), timeout=SECONDS)
-
-    assert result.error is not None
-    assert result.error.code == "data_error"
 
 
 async def test_an_instance_of_one_kind_does_not_disturb_another(host: WorkflowHost) -> None:
