@@ -17,7 +17,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 __all__ = ["Cut", "How", "MessageProxy", "proxied_by_message"]
 
-_COMMIT = b"commit_v1"
+_COMMITS = (b".commit_v1(", b".transition_v1(", b".start_v1(", b".publish_v1(")
+"""By the functions that write batches, a statement is known to be a commit."""
 _SSL_REQUEST, _STARTUP = 80877103, 196608
 _FOR_EVER = 3600.0
 
@@ -169,7 +170,7 @@ class _Wire:
         payload = rest[4:]
         if kind == b"P":
             name, _, query = payload.partition(b"\0")
-            if _COMMIT in query:
+            if any(function in query for function in _COMMITS):
                 self._statements.add(name)
                 self._begin()
         elif kind == b"B":

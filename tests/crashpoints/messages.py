@@ -171,14 +171,14 @@ async def _suspend_and_resume(client: Client) -> None:
 
 
 def _pause(flow: Builder, pace: float) -> Builder:
-    return flow.then(add("before")).delay(3 * pace).then(add("after"))
+    return flow.then(add("before")).delay(20 * pace).then(add("after"))
 
 
 async def _suspend_over_a_timer(client: Client) -> None:
     await client.start("main", "a")
     await client.waits("a")
     await client.control("suspend", "a")
-    await client.sleep(4)
+    await client.sleep(22)
     await client.control("resume", "a")
     await client.end("a")
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.crash
 
 _PASSAGES = 2
 _PARTS = 4
-_FEW = 30
+_FEW = 12
 """In a short run, one of so many (failpoint, mode) pairs of a few scenarios."""
 _BRIEF = ("chain", "two-keys", "child", "events-across-hosts", "cancel-body")
 
