@@ -42,14 +42,6 @@ class LifecyclePublisher(Protocol):
         """
         ...
 
-    async def position(self) -> str:
-        """Give the cursor of "now": from it on, what is committed after this call comes, and nothing that was before.
-
-        Raises:
-            ProviderUnavailable: The backend did not answer.
-        """
-        ...
-
     def wake(self) -> None:
         """Tell the publisher that something was committed in this process, so that it need not wait for its poll."""
         ...
