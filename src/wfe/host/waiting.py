@@ -144,7 +144,7 @@ def _size(row: EndedRow) -> int:
 
 
 async def wait_for_end(core: HostCore, instance_id: str, timeout: timedelta | None, until: frozenset[str]) -> EndedRow:
-    """Wait until an instance has ended, or has one of further statuses.
+    """Wait until an instance, given by id or else by name, has ended, or has one of further statuses.
 
     Raises:
         WaitTimeout: Not in time.
@@ -160,7 +160,10 @@ async def wait_for_end(core: HostCore, instance_id: str, timeout: timedelta | No
             if found:
                 return found[0]
             if instance_id not in core.runners and not future.done() and not await core.store.known([instance_id]):
-                raise WorkflowNotFound(instance_id)
+                named = await core.store.get(instance_id)
+                if named is None:
+                    raise WorkflowNotFound(instance_id)
+                return await wait_for_end(core, named.id, timeout, until)
         if timeout is None:
             return await future
         clock = asyncio.timeout(timeout.total_seconds())
