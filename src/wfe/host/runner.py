@@ -99,7 +99,9 @@ class Runner:
         elif self.registration is not None:
             if may_run:
                 # A message that came in the pause before this may have set some going already.
-                self.core.bodies.run(self, sorted(state.running.difference(self.bodies, self.awaited)))
+                cut_off = sorted(state.running.difference(self.bodies, self.awaited))
+                state.begin_again(cut_off, self.core.now())
+                self.core.bodies.run(self, cut_off)
             self.deliver(TimePassed())
         elif not self.mailbox and not self.rows:
             self.core.give_back(self)  # without its code, and without a request to apply

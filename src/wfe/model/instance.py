@@ -68,6 +68,11 @@ class StepError:
     def __str__(self) -> str:
         return self.message
 
+    @property
+    def summary(self) -> str:
+        """The message, with the class of the exception before it where that is the author's or Python's."""
+        return ErrorRecord(self.code, self.message, type=self.type).summary
+
     @staticmethod
     def from_record(record: ErrorRecord) -> StepError:
         """Give the record as people see it."""
@@ -96,6 +101,8 @@ class StepState:
     error: StepError | None = None
     blocked_by: str | None = None
     pointer_id: str = ""
+    waiting_for: str | None = None
+    """The event or child that it waits for, in words."""
 
 
 _RAISED: dict[str, type[StepFailed]] = {
@@ -131,7 +138,7 @@ class WorkflowResult(Generic[D]):
             msg = f"Workflow instance {self.id!r} {self.status}: {self.error.message}"
             raise WorkflowTimeout(msg)
         if self.error is not None:
-            msg = f"Workflow instance {self.id!r} {self.status}: step {self.error.step!r}: {self.error.message}"
+            msg = f"Workflow instance {self.id!r} {self.status}: step {self.error.step!r}: {self.error.summary}"
             raise _RAISED.get(self.error.code, StepFailed)(msg, error=self.error)
         msg = f"Workflow instance {self.id!r} is {self.status}."
         raise WfeError(msg)
