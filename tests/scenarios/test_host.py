@@ -25,6 +25,7 @@ from wfe import (
     ConfigurationError,
     DataError,
     DefinitionError,
+    DefinitionNotFound,
     LifecycleEvent,
     MemoryProvider,
     ShuttingDown,
@@ -34,6 +35,7 @@ from wfe import (
     WorkflowDefinition,
     WorkflowHost,
     WorkflowHostBuilder,
+    WorkflowNotFound,
     WorkflowStatus,
 )
 from wfe.host.connect import connect
@@ -154,6 +156,42 @@ async def test_waiting_for_no_time_is_a_look(start_host: StartHost) -> None:
     assert (result.status, result.data) == (WorkflowStatus.COMPLETE, {"n": 1})
 
 
+async def test_a_wait_in_vain_tells_what_is_missing(host: WorkflowHost) -> None:
+    """The step type that nobody has registered is named at once, before any sweep has found the instance."""
+    instance_id = await host.start_workflow(WorkflowBuilder().then("mail").build("w"))
+
+    with pytest.raises(WaitTimeout, match="not registered: step type 'mail' of step 'mail'"):
+        await host.wait(instance_id, timeout=0.05)
+
+
+async def test_what_callers_give_is_checked(host: WorkflowHost) -> None:
+    """Times without a zone, and keys that are none, are refused by name; a number or a UUID has a text of its own."""
+    definition = WorkflowBuilder().wait_for("e", "5").build("w")
+    naive = datetime(2030, 1, 1)  # noqa: DTZ001 - planted
+
+    for what, call in (
+        ("start_at", lambda: host.start_workflow(definition, {}, start_at=naive)),
+        ("effective_at", lambda: host.publish_event("e", "k", effective_at=naive)),
+        ("since", lambda: host.list_workflows(since=naive)),
+        ("key", lambda: host.publish_event("e", None)),  # type: ignore[arg-type]  # planted
+        ("key", lambda: host.publish_event("e", 1.5)),  # type: ignore[arg-type]  # planted
+        ("name", lambda: host.publish_event("", "k")),
+    ):
+        with pytest.raises(DataError, match=what):
+            await call()
+    instance_id = await host.start_workflow(definition)
+    await host.publish_event("e", 5)  # type: ignore[arg-type]  # waits take numbers as well
+    assert (await host.wait(instance_id, timeout=SECONDS)).status is WorkflowStatus.COMPLETE
+
+
+async def test_a_slip_in_an_id_is_answered_with_the_nearest(host: WorkflowHost) -> None:
+    """Whoever asks for a definition that is not there learns which are, and which was probably meant."""
+    host.register(WorkflowBuilder().then(put("a")).build("orders"))
+
+    with pytest.raises(DefinitionNotFound, match=r"Registered: orders v1\. Did you mean 'orders'\?"):
+        await host.start_workflow("Order", {})
+
+
 async def test_many_wait_for_one(host: WorkflowHost) -> None:
     """Before and after the end; one that gives up disturbs nobody."""
     gate = Gate()
@@ -168,6 +206,46 @@ async def test_many_wait_for_one(host: WorkflowHost) -> None:
 
     assert all(result.status is WorkflowStatus.COMPLETE for result in results)
     assert (await host.wait(instance_id)).status is WorkflowStatus.COMPLETE
+
+
+async def test_stopping_right_after_registering_is_quiet(
+    start_host: StartHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that is told to stop while it starts has nothing to warn of; its definitions are known the next time."""
+    definition = WorkflowBuilder().then(put("a", a=1)).build("w")
+    host = await start_host()
+    host.register(definition)
+
+    await host.stop()
+
+    assert [record.getMessage() for record in caplog.records if record.name == "wfe.host"] == []
+    await host.start()
+    assert (await host.run("w", {}, timeout=SECONDS)).data == {"a": 1}
+
+
+async def test_a_name_does_for_looking_and_waiting(host: WorkflowHost) -> None:
+    """Whoever named an instance may wait for it, and read its history and errors, by that name."""
+    instance_id = await host.start_workflow(WorkflowBuilder().start_with(put("a", a=1)).build("w"), name="mine")
+
+    result = await host.wait("mine", timeout=SECONDS)
+
+    assert (result.id, result.data) == (instance_id, {"a": 1})
+    assert (await host.history("mine"))[0].workflow_id == instance_id
+    assert await host.errors("mine") == []
+    for call in (host.wait, host.history, host.errors):
+        with pytest.raises(WorkflowNotFound, match="There is no workflow instance 'yours'"):
+            await call("yours")
+
+
+async def test_a_request_wants_the_id_and_says_so(host: WorkflowHost) -> None:
+    """The latest of a name may not be the one that is meant: the error gives the id to be used."""
+    instance_id = await host.start_workflow(WorkflowBuilder().wait_for("e", "k").build("w"), name="mine")
+
+    for call in (host.suspend_workflow, host.resume_workflow, host.cancel_workflow, host.terminate_workflow):
+        with pytest.raises(WorkflowNotFound, match=f"'mine' is the name of workflow instance '{instance_id}'"):
+            await call("mine")
+
+    assert (await host.get_workflow(instance_id)).status is WorkflowStatus.RUNNABLE
 
 
 async def test_get_workflow_by_id_or_name(host: WorkflowHost) -> None:

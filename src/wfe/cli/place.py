@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wfe.cli.exits import CommandError
 
-__all__ = ["DEFAULT_URL", "URL_VARIABLE", "ready_place", "resume_command", "shown_url"]
+__all__ = ["DEFAULT_URL", "URL_VARIABLE", "command_for", "no_run", "ready_place", "resume_command", "shown_url"]
 
 DEFAULT_URL = "sqlite:///.wfe/wfe.db"
 URL_VARIABLE = "WFE_DB"
@@ -39,8 +39,20 @@ def ready_place(url: str, *, create: bool) -> str:
 
 def resume_command(name: str, url: str) -> str:
     """Give the command that continues an instance, given in the same surroundings."""
+    return command_for(f"run --resume {shlex.quote(name)}", url)
+
+
+def command_for(arguments: str, url: str) -> str:
+    """Give a command of wfe for the same store, given in the same surroundings."""
     is_known = url == (os.environ.get(URL_VARIABLE) or DEFAULT_URL)
-    return f"wfe run --resume {shlex.quote(name)}" + ("" if is_known else f" --db {shlex.quote(shown_url(url))}")
+    return f"wfe {arguments}" + ("" if is_known else f" --db {shlex.quote(shown_url(url))}")
+
+
+def no_run(name: str, url: str) -> CommandError:
+    """Give the error for a run that is not in a store."""
+    return CommandError(
+        f"There is no run {name!r} in {shown_url(url)}; {command_for('list', url)} shows those that there are"
+    )
 
 
 def shown_url(url: str) -> str:
@@ -56,8 +68,18 @@ def _file_of(url: str) -> Path | None:
 
 
 def _make_default_folder() -> None:
-    """Make the folder, with a note for git that nothing in it is to be committed."""
-    _DEFAULT_FOLDER.mkdir(exist_ok=True)
-    ignore = _DEFAULT_FOLDER / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
+    """Make the folder, with a note for git that nothing in it is to be committed.
+
+    Raises:
+        CommandError: This user may not make it.
+    """
+    try:
+        _DEFAULT_FOLDER.mkdir(exist_ok=True)
+        ignore = _DEFAULT_FOLDER / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise CommandError(
+            f"The folder {_DEFAULT_FOLDER.absolute()} for the store cannot be made: {error.strerror}. Go to a folder "
+            f"that you may write, or name a store elsewhere with --db or {URL_VARIABLE}."
+        ) from None

@@ -16,7 +16,7 @@ from wfe.cli.inputs import checked_inputs, key_values
 from wfe.cli.json_lines import JsonView
 from wfe.cli.loading import choose, load_file, shown
 from wfe.cli.output import Lines
-from wfe.cli.place import ready_place, resume_command
+from wfe.cli.place import no_run, ready_place, resume_command
 from wfe.cli.plain import PlainView
 from wfe.cli.plans import plan_of, record_plan
 from wfe.cli.request import RunRequest
@@ -76,13 +76,13 @@ class _Run:
         for warning in self.compiled.warnings:
             _warn(shown(warning, request.file))
         if request.resume is None:
-            self.data, warnings = checked_inputs(key_values(request.inputs, "-i"), self.compiled.inputs)
+            self.data, warnings = checked_inputs(key_values(request.inputs, "-i"), self.compiled.definition)
             for text in warnings:
                 _warn(f"warning: {text}")
 
     async def _go_on(self, provider: FocusedProvider, interruption: Interruption) -> Exit:
         store = provider.store
-        row = None if self.request.resume is None else await _row_of(store, self.request.resume)
+        row = None if self.request.resume is None else await _row_of(store, self.request.resume, self.request.url)
         definition = await self._definition(store, row)
         board = Board(definition)
         view = _view(self.request, board, Lines(interruption.set))
@@ -95,7 +95,7 @@ class _Run:
                 return self._already_over(row, board, view)
             is_elsewhere = row.owner in await provider.lease.alive()
         session = Session(self.request, provider, definition, board, view, interruption, is_elsewhere=is_elsewhere)
-        host = self._host(provider, definition, session.name_of(row))
+        host = self._host(provider, definition, session.name_of(row), row)
         await _started(host, definition)
         async with _stopping(host):
             await record_plan(store, definition)
@@ -118,15 +118,21 @@ class _Run:
             f"{resume_command(name, self.request.url)}"
         )
 
-    def _host(self, provider: FocusedProvider, definition: WorkflowDefinition[Any], name: str) -> WorkflowHost:
+    def _host(
+        self, provider: FocusedProvider, definition: WorkflowDefinition[Any], name: str, row: InstanceRow | None
+    ) -> WorkflowHost:
         host = WorkflowHost(provider, name=name)
         host.register_executor(ShellStepExecutor())
         host.register(definition, *(each for each in self.others if each.definition.key != definition.key))
         missing = host.registry.find(definition.id, definition.version).missing
         if missing:
-            raise CommandError(
-                f"{definition.id} cannot be run here, because there is nothing that runs {'; '.join(missing)}"
+            what = f"{definition.id} cannot be run here, because there is nothing that runs {'; '.join(missing)}"
+            advice = (
+                "Write a program that loads the file and registers them: host.register_step(name, body)"
+                if row is None
+                else f"{row.name or row.id} goes on in the program that has this code; start that again"
             )
+            raise CommandError(f"{what}.\n{advice}.")
         return host
 
     def _already_over(self, row: InstanceRow, board: Board, view: RunView) -> Exit:
@@ -140,16 +146,17 @@ class _Run:
             instance.duration,
             instance.data,
             instance.error,
+            is_resumed=True,
             message=f"{instance.name or instance.id} was over already; nothing was run.",
         )
         view.end(outcome)
         return outcome.exit_code
 
 
-async def _row_of(store: Store, id_or_name: str) -> InstanceRow:
+async def _row_of(store: Store, id_or_name: str, url: str) -> InstanceRow:
     row = await store.get(id_or_name)
     if row is None:
-        raise CommandError(f"There is no run {id_or_name!r} in this store; wfe list shows those that there are")
+        raise no_run(id_or_name, url)
     return row
 
 

@@ -150,7 +150,7 @@ def _size(row: EndedRow) -> int:
 
 
 async def wait_for_end(core: HostCore, instance_id: str, timeout: timedelta | None, until: frozenset[str]) -> EndedRow:
-    """Wait until an instance has ended, or has one of further statuses.
+    """Wait until an instance, given by id or else by name, has ended, or has one of further statuses.
 
     With a timeout it takes at most `LOOK_SECONDS` longer than that, however slow the store is: so long may it take to
     say how the instance stands.
@@ -167,8 +167,18 @@ async def wait_for_end(core: HostCore, instance_id: str, timeout: timedelta | No
         if timeout is None:
             return await _look(core, instance_id, until, future) or await future
         return await _wait_until(core, instance_id, timeout, until, future)
+    except _IsNameError as name:
+        return await wait_for_end(core, name.id, timeout, until)
     finally:
         core.waiters.discard(instance_id, future)
+
+
+class _IsNameError(Exception):
+    """What was asked for by id is the name of an instance."""
+
+    def __init__(self, id: str) -> None:  # noqa: A002 - the word of the model
+        super().__init__(id)
+        self.id = id
 
 
 async def _wait_until(
@@ -208,7 +218,10 @@ async def _look(
     if found:
         return found[0]
     if instance_id not in core.runners and not future.done() and not await core.store.known([instance_id]):
-        raise WorkflowNotFound(instance_id)
+        named = await core.store.get(instance_id)
+        if named is None:
+            raise WorkflowNotFound(instance_id)
+        raise _IsNameError(named.id)
     return None
 
 
@@ -219,5 +232,6 @@ async def _standing(core: HostCore, instance_id: str) -> str:
         return ""
     if row is None:
         return ""
-    why = f" ({row.blocked_reason})" if row.blocked_reason else ""
+    reason = row.blocked_reason or ("" if row.owner is not None else core.registry.why_not(row.definition))
+    why = f" ({reason})" if reason and not WorkflowStatus(row.status).is_terminal else ""
     return f"It is {row.status}{why}."

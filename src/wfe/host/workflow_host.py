@@ -12,7 +12,17 @@ from wfe.host.events import Events
 from wfe.host.life import Life
 from wfe.host.registry import Registration, Registry, step_type_name
 from wfe.host.requests import request
-from wfe.host.settings import Durability, Settings, at_least_one, checked_id, checked_status, checked_text, positive
+from wfe.host.settings import (
+    Durability,
+    Settings,
+    at_least_one,
+    checked_id,
+    checked_key,
+    checked_moment,
+    checked_status,
+    checked_text,
+    positive,
+)
 from wfe.host.starting import submit_start
 from wfe.host.system import SystemClock, SystemEntropy
 from wfe.host.views import Page, errors_from, events_from, instance_from, result_from
@@ -22,7 +32,6 @@ from wfe.model.document import Limits, check_size, encode_typed
 from wfe.model.durations import DurationLike, to_timedelta
 from wfe.model.errors import ConfigurationError, DataError, StartConflict, WorkflowNotFound
 from wfe.model.message import ControlVerb
-from wfe.model.moment import from_datetime
 from wfe.model.status import WorkflowStatus
 from wfe.ports.store import ListFilter, Publish, PublishOutcome, StartOutcome
 
@@ -290,7 +299,8 @@ class WorkflowHost:
 
         Args:
             definition_id: The definition, or its id.
-            data: An object of the data class, a mapping that is checked and converted, or None for an empty one.
+            data: An object of the data class, a mapping that is checked and converted, or None for an empty one. Where
+                the definition declares inputs, they are checked, and missing ones get their defaults.
             version: The latest registered one when left out.
             name: A name for people; `get_workflow` finds the instance by it too.
             reference: The caller's own key, to list by.
@@ -306,7 +316,7 @@ class WorkflowHost:
         self._running()
         registration = self._find(definition_id, version)
         await self._life.check(registration)
-        document = registration.codec.initial(data)
+        document = registration.initial(data)
         future, instance_id = self._start(
             registration, document, given_id=id, name=name, reference=reference, start_at=start_at
         )
@@ -330,7 +340,7 @@ class WorkflowHost:
         self._running()
         registration = self._find(definition_id, version)
         await self._life.check(registration)
-        documents = [registration.codec.initial(each) for each in data]
+        documents = [registration.initial(each) for each in data]
         if ids is not None and len(ids) != len(documents):
             msg = f"There are {len(documents)} inputs and {len(ids)} ids."
             raise DataError(msg)
@@ -362,7 +372,7 @@ class WorkflowHost:
             given_id=None if given_id is None else checked_id(given_id),
             name=None if name is None else checked_text(name, "name"),
             reference=None if reference is None else checked_text(reference, "reference"),
-            start_at=None if start_at is None else from_datetime(start_at),
+            start_at=None if start_at is None else checked_moment(start_at, "start_at"),
         )
 
     @staticmethod
@@ -399,6 +409,7 @@ class WorkflowHost:
         """Wait for the end of an instance, wherever it runs.
 
         Args:
+            id: Its id, or its name (the latest of that name).
             timeout: How long at most; None: for ever. Only a store that does not answer may make it a second longer.
             until: Further statuses that count as an end (SUSPENDED does not by itself).
             of: The definition, for the type of the result's data.
@@ -468,13 +479,13 @@ class WorkflowHost:
             status=tuple(checked_status(each) for each in statuses),
             definition_id=definition_id,
             reference=reference,
-            since=None if since is None else from_datetime(since),
+            since=None if since is None else checked_moment(since, "since"),
         )
         rows, following = await self._running().store.list_instances(where, max(1, min(limit, 1000)), cursor)
         return Page([instance_from(row, self.registry) for row in rows], following)
 
     async def history(self, id: str) -> list[LifecycleEvent]:  # noqa: A002 - the public name
-        """Give all lifecycle events of an instance, in order.
+        """Give all lifecycle events of an instance, by id or name, in order.
 
         Raises:
             WorkflowNotFound: There is no such instance.
@@ -489,11 +500,11 @@ class WorkflowHost:
                 break
             after = rows[-1].first_sequence + rows[-1].count - 1
         if not found and not await core.store.known([id]):
-            raise WorkflowNotFound(id)
+            return await self.history(await self._id_of(id))
         return found
 
     async def errors(self, id: str) -> list[StepError]:  # noqa: A002 - the public name
-        """Give every failed attempt of an instance, oldest first.
+        """Give every failed attempt of an instance, by id or name, oldest first.
 
         Raises:
             WorkflowNotFound: There is no such instance.
@@ -501,8 +512,14 @@ class WorkflowHost:
         core = self._running()
         rows = await core.store.errors(id)
         if not rows and not await core.store.known([id]):
-            raise WorkflowNotFound(id)
+            return await self.errors(await self._id_of(id))
         return errors_from(rows)
+
+    async def _id_of(self, name: str) -> str:
+        row = await self._running().store.get(name)
+        if row is None:
+            raise WorkflowNotFound(name)
+        return row.id
 
     def subscribe(self, *, workflow_id: str | None = None, since: str | None = None) -> AsyncIterator[LifecycleEvent]:
         """Iterate over lifecycle events, in order per instance, as they are committed by any host on this store."""
@@ -535,8 +552,8 @@ class WorkflowHost:
         payload = encode_typed(data, path="$event")
         check_size(payload, core.limits.max_event_bytes, f"The event {name!r}")
         event_id = core.entropy.new_id() if id is None else checked_id(id)
-        when = None if effective_at is None else from_datetime(effective_at)
-        publish = Publish(event_id, checked_text(str(name), "name"), checked_text(str(key), "key"), payload, when)
+        when = None if effective_at is None else checked_moment(effective_at, "effective_at")
+        publish = Publish(event_id, checked_key(name, "name"), checked_key(key, "key"), payload, when)
         future = core.committer.publish(publish)
         core.pump()
         publication = await future
