@@ -396,7 +396,7 @@ def cancelled_waits_stay() -> Any:
 
 @fault
 def sweep_takes_nothing() -> Any:
-    async def claim(self: Taking, limit: int, *, ids: Any = None) -> ClaimReply:
+    async def claim(self: Taking, limit: int, **named: Any) -> ClaimReply:
         return await self.take(0)
 
     return patch.object(Taking, "claim", claim)

@@ -283,7 +283,6 @@ class HostCore:
     def instance_ended(self, runner: Runner) -> None:
         """An instance has reached its end."""
         self._forget(runner)
-        self.broken.pop(runner.id, None)
         self.waiters.ended(ended_row(runner.state))
         if not self.alone():
             self.background(self.hints.send(None, [Hint(HintKind.ENDED, (runner.id,))]))
@@ -310,6 +309,11 @@ class HostCore:
             self.taking.room_came()
             self.trials.passed(runner.id)
         runner.drop()
+
+    def went_on(self, runner: Runner) -> None:
+        """An instance has committed: what was held against it before counts no more."""
+        self.broken.pop(runner.id, None)
+        self.trials.passed(runner.id)
 
     def holds(self) -> list[tuple[str, int]]:
         """Give id and fence of all that this host knows it holds."""

@@ -288,8 +288,7 @@ class Runner:
                 _log.warning("Instance %s: %s", self.id, note.detail)
         core = self.core
         self.since = core.monotonic()
-        core.broken.pop(self.id, None)
-        core.trials.passed(self.id)
+        core.went_on(self)
         if len(self.known_rows) > _ROWS_KNOWN:
             self.known_rows = {*self.rows, *nlargest(_ROWS_KNOWN // 10, self.known_rows)}
         if transition.stop:

@@ -20,6 +20,7 @@ __all__ = ["Unclaimed"]
 
 _log = logging.getLogger("wfe.host")
 
+_SUSPECTED = "suspected: "
 _PAGE = 500
 _SEEN_BEFORE = 2
 """Sweeps in which an instance is seen before it counts as blocked: somebody may just be about to take it."""
@@ -49,7 +50,9 @@ class Unclaimed:
         reasons = {each: reason for each, reason in found.items() if self._seen[each] >= _SEEN_BEFORE}
         if reasons:
             for each in await store.block(reasons):
-                _log.warning("Instance %s is blocked: %s", each, reasons[each])
+                goes_on_by_itself = reasons[each].startswith(_SUSPECTED)
+                level = logging.INFO if goes_on_by_itself else logging.WARNING
+                _log.log(level, "Instance %s is blocked: %s", each, reasons[each])
         await self._core.trials.take_next(rows)
         if len(reasons) == len(found):
             self._after = rows[-1].place if len(rows) == _PAGE else None
@@ -61,5 +64,5 @@ class Unclaimed:
         if row.activations >= QUARANTINE_AFTER:
             reason = f"quarantined: {row.activations} activations ended without a commit"
         elif row.activations >= SUSPECT_FROM and not reason:
-            reason = f"suspected: {row.activations} activations ended without a commit; it is tried apart from others"
+            reason = f"{_SUSPECTED}{row.activations} activations ended without a commit; it is tried apart from others"
         return "" if reason == row.blocked_reason else reason

@@ -42,10 +42,8 @@ class StandIn:
     def __init__(self, world: World, host: Host) -> None:
         self._world = world
         self._host = host
-        self.broken: dict[str, int] = {}
         self.bodies = self
         self.waiters = self
-        self.trials = self
         self.entropy = self
 
     # Time and chance
@@ -70,11 +68,11 @@ class StandIn:
     def wake_at(self, instance_id: str, wake: int) -> None:
         """Whoever is due may be told, at any time."""
 
+    def went_on(self, runner: Runner) -> None:
+        """Nothing was held against the instance."""
+
     def changed(self, runner: Runner) -> None:
         """Nobody waits for the instance."""
-
-    def passed(self, instance_id: str) -> None:
-        """No suspects are tried apart."""
 
     # Giving back
 
