@@ -20,8 +20,8 @@ from wfe import StepExecutionContext, WorkflowBuilder, WorkflowHost, WorkflowSta
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
-_TTL = 15.0
-"""Longer than every outage here, so that hosts keep their instances and no body may run twice."""
+_TTL = 60.0
+"""Two thirds of it are longer than every outage here: hosts keep their instances, and no body may run twice."""
 
 
 def _work_through(bench: Bench, disturb: Callable[[Process], None]) -> None:

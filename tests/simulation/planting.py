@@ -99,7 +99,7 @@ def session_is_given_up_at_once() -> Any:
         silent = self._clock.monotonic() - self._renewed
         if silent < self._ttl * 0.9:
             return True
-        self._is_over = True
+        self.is_over = True
         self._lost("at once")
         return False
 

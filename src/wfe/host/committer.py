@@ -197,7 +197,9 @@ class Committer:
             reply = await core.store.commit(batch)
         if gaps.reached is not None:
             gaps.reached(Gap.BATCH_ANSWERED)
-        self._pause = 0.0
+        if self._pause:
+            self._pause = 0.0
+            core.storage_trouble.over()
         self.batches += 1
         core.saw_store_time(reply.now, sent)
         if batch.session != core.session_id:

@@ -29,6 +29,7 @@ from wfe.host.views import corrupt_reason
 from wfe.host.waiting import Waiters, ended_row
 from wfe.model.document import fields_of
 from wfe.model.message import BodyStopped, Control, ControlVerb, TimePassed
+from wfe.model.repetition import Repetition
 from wfe.model.status import WorkflowStatus
 from wfe.ports.hints import Hint, HintKind
 from wfe.ports.store import TransitionOutcome
@@ -85,6 +86,7 @@ class HostCore:
         self.draining = False
         self.is_sure: Callable[[], bool] = lambda: True
         """Whether the session certainly lives; asked before each body. If not, it has just been given up."""
+        self.storage_trouble = Repetition()
         self.monotonic = clock.monotonic
         self.waiters = Waiters(self.loop)
         self.committer = Committer(self, in_flight=in_flight)
@@ -374,7 +376,8 @@ class HostCore:
 
     def storage_failed(self, error: Exception) -> None:
         """The store could not write; runners keep what they know and try again."""
-        _log.warning("The store is not available: %s", error)
+        if self.storage_trouble.again():
+            _log.warning("The store is not available (failure %d in a row): %s", self.storage_trouble.count, error)
 
     # Timers and reads
 

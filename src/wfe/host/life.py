@@ -16,7 +16,8 @@ from wfe.host.recall import Recall
 from wfe.host.session import Renewal, Session, ThreadRenewal
 from wfe.host.sweeper import Sweeper
 from wfe.host.threads import ThreadPool
-from wfe.model.errors import ConfigurationError, DefinitionError, ShuttingDown, WfeError
+from wfe.model.errors import ConfigurationError, DefinitionError, ProviderUnavailable, ShuttingDown, WfeError
+from wfe.model.repetition import Repetition
 from wfe.ports.hints import Hint, HintKind
 from wfe.ports.store import DefinitionRow
 
@@ -123,6 +124,7 @@ class Life:
 
     async def _begin(self) -> None:
         core = self._make_core()
+        core.draining = True  # until it has a session
         self._core = core
         self._unsaved = list(self._registry)
         self._saving = asyncio.Lock()
@@ -174,15 +176,20 @@ class Life:
             renewal=self.renewal,
         )
         await session.begin(self._settings.name or f"pid {os.getpid()}")
-        self._session = session
-        core.session_id = session.id
-        core.is_sure = session.is_sure
         try:
             await self._hints.open(session.id, self._received)
             self._is_alone = len(await self._lease.alive()) <= 1
+            if session.is_over:
+                msg = "The session was over before the host could use it: the store answers too slowly. Try again."
+                raise ProviderUnavailable(msg)
         except WfeError:
             await session.end()  # or its thread would renew it for ever
             raise
+        # All at once: what is taken for a session while the host begins nothing would be held, and never begin.
+        self._session = session
+        core.session_id = session.id
+        core.is_sure = session.is_sure
+        core.draining = self._core is not core
         if not self._is_alone:
             # Others learn that they are not alone any more, and tell this host from now on.
             await self._hints.send(None, [Hint(HintKind.WORK, ())])
@@ -218,22 +225,28 @@ class Life:
 
     async def _renew_session(self, core: HostCore) -> None:
         pause = 0.1
+        old, trouble = self._session, Repetition()
         while self._core is core:
             try:
                 await self._hints.close()
                 await self._begin_session(core)
             except WfeError as error:
-                _log.warning("A new session could not be begun, trying again: %s", error)
+                if trouble.again():
+                    _log.warning(
+                        "A new session could not be begun, trying again (failure %d in a row): %s", trouble.count, error
+                    )
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5)
             else:
-                core.draining = False
                 self.look_around()
-                return
+                break
+        if old is not None and old is not self._session:
+            # What it held is free at once, and not when it would have expired.
+            await old.end()
 
     async def _keep_house(self, core: HostCore) -> None:
         """Now and then: see whether other sessions live, and forget old events."""
-        rounds = 0
+        rounds, trouble = 0, Repetition()
         while True:
             await asyncio.sleep(max(1.0, self._settings.lease_ttl.total_seconds() / 3))
             try:
@@ -241,8 +254,12 @@ class Life:
                 if rounds % _FORGET_EVERY == 0:
                     await self._forget_events(core)
                 rounds += 1
+                trouble.over()
             except WfeError as error:
-                _log.warning("Housekeeping could not reach the store: %s", error)
+                if trouble.again():
+                    _log.warning(
+                        "Housekeeping could not reach the store (failure %d in a row): %s", trouble.count, error
+                    )
 
     async def _forget_events(self, core: HostCore) -> None:
         before = core.now() - self._settings.event_retention // timedelta(microseconds=1)

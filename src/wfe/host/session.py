@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from wfe.model.errors import LeaseLost, WfeError
+from wfe.model.repetition import Repetition
 
 if TYPE_CHECKING:
     from wfe.ports.clock import Clock
@@ -26,8 +27,11 @@ __all__ = ["Renewal", "Session", "ThreadRenewal"]
 _log = logging.getLogger("wfe.host")
 
 _STALL_NAMED_AFTER = 1.0
+_TRIED_FOR = 2 / 3
+"""Share of the TTL after which a session that cannot be renewed is given up."""
 _SURE_FOR = 0.9
-"""Share of the TTL after which the host no longer relies on its session."""
+"""Share of the TTL after which the host no longer relies on its session, whatever the reason for the silence."""
+_SHORTEST = 0.001
 
 
 class Renewal(Protocol):
@@ -70,10 +74,11 @@ class ThreadRenewal:
 class Session:
     """Keeps one session alive, and says when it is lost.
 
-    Renewal is every third of the TTL. After two thirds without success the host counts itself as fenced: its monotonic
-    clock says
-    so before the store's can. A loop that stands still for `stall_limit` is not renewed for ever: its host is as good
-    as dead.
+    It is renewed every third of the TTL. When that has failed and two thirds are over, the host counts itself as
+    fenced: its monotonic clock says so before the store's can. Where nothing has failed but the process, or its first
+    attempt, stood still, there are nine tenths, so that a short pause costs no work. (See decision 0021.)
+
+    A loop that stands still for `stall_limit` is not renewed for ever: its host is as good as dead.
     """
 
     def __init__(
@@ -98,13 +103,18 @@ class Session:
         self._renewal = renewal()
         self._beat = self._renewed = clock.monotonic()
         self._named_at = 0.0
-        self._is_over = False
+        self.is_over = False
+        """It was lost, given up or ended."""
+        self._trouble = Repetition()
+        """Failures to renew since the last success."""
+        self._look: asyncio.TimerHandle | None = None
 
     async def begin(self, name: str) -> None:
         """Begin the session and its renewal."""
         self._renewed = self._clock.monotonic()
         await self._lease.begin(self.id, name=name, ttl=self._ttl_delta)
         self._renewal.start(self._rounds())
+        self._look_at_time()
 
     def is_sure(self) -> bool:
         """Tell whether the session cannot have expired, by this machine's steady clock; give it up if it may have.
@@ -112,16 +122,37 @@ class Session:
         After the whole process stood still, whatever was ready runs before the renewal has its turn.
         """
         silent = self._clock.monotonic() - self._renewed
-        if silent < self._ttl * _SURE_FOR and not self._is_over:
+        if silent < self._ttl * _SURE_FOR and not self.is_over:
             return True
-        if not self._is_over:
-            self._is_over = True
+        if not self.is_over:
+            self.is_over = True
             # Soon, not now: who asks is in the middle of handing out what the session holds.
             self._loop.call_soon(self._lost, f"it was not renewed for {silent:.1f} s")
         return False
 
+    def _look_at_time(self) -> None:
+        """Give the session up when its time is over, also while the renewal hangs."""
+        if self.is_over:
+            return
+        silent = self._clock.monotonic() - self._renewed
+        limit = self._ttl * (_TRIED_FOR if self._trouble.count else _SURE_FOR)
+        if silent >= limit:
+            self._give_up(f"it was not renewed for {silent:.1f} s")
+            return
+        next_look = self._ttl * (_TRIED_FOR if silent < self._ttl * _TRIED_FOR else _SURE_FOR) - silent
+        self._look = self._loop.call_later(max(next_look, _SHORTEST), self._look_at_time)
+
+    def _give_up(self, reason: str) -> None:
+        if self.is_over:
+            return
+        self.is_over = True
+        self._lost(reason)
+
     async def end(self) -> None:
         """End the session: what it held is free at once."""
+        self.is_over = True
+        if self._look is not None:
+            self._look.cancel()
         await self._renewal.stop()
         try:
             await self._lease.end(self.id)
@@ -132,33 +163,49 @@ class Session:
         """Renew round by round; the items are the pauses between. Ends when there is nothing left to renew."""
         renewer = self._lease.renewer(self.id, self._ttl_delta)
         usual = pause = min(self._ttl / 3, 1.0)
+        # The first round renews, too: from then on the renewer has its connection, whoever else wants one.
+        due = 0.0
         try:
             while True:
                 yield pause
                 pause = usual
                 now = self._clock.monotonic()
                 stalled = self._watch(now)
-                if stalled is None or self._is_over:
+                if stalled is None or self.is_over:
                     return
-                if now - self._renewed < self._ttl / 3 and stalled < self._stall_limit:
-                    continue
                 if stalled >= self._stall_limit:
                     self._tell(f"the event loop has stood still for {stalled:.0f} s")
                     return
+                if now - self._renewed < due:
+                    continue
+                due = self._ttl / 3
+                if self._trouble.count and now - self._renewed >= self._ttl * _TRIED_FOR:
+                    self._tell("it could not be renewed in time")
+                    return
                 try:
                     renewer.renew()
-                    self._renewed = now
                 except LeaseLost as error:
                     self._tell(str(error))
                     return
                 except WfeError as error:
-                    if self._clock.monotonic() - self._renewed > self._ttl * 2 / 3:
+                    left = self._failed(error)
+                    if left <= _SHORTEST:
                         self._tell(f"it could not be renewed in time: {error}")
                         return
-                    _log.warning("The session could not be renewed, trying again: %s", error)
-                    pause = min(self._ttl / 10, 0.5) + usual
+                    pause = min(usual + min(self._ttl / 10, 0.5), left)
+                else:
+                    self._renewed = now
+                    self._trouble.over()
         finally:
             _close(renewer)
+
+    def _failed(self, error: WfeError) -> float:
+        """Note that a renewal has failed; give the seconds that are left to try again."""
+        if self._trouble.again():
+            _log.warning(
+                "The session could not be renewed, trying again (failure %d in a row): %s", self._trouble.count, error
+            )
+        return self._ttl * _TRIED_FOR - (self._clock.monotonic() - self._renewed)
 
     def _watch(self, now: float) -> float | None:
         """Look whether the loop moves; name what holds it up after a second. None: the loop is closed."""
@@ -188,7 +235,7 @@ class Session:
 
     def _tell(self, reason: str) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._lost, reason)
+            self._loop.call_soon_threadsafe(self._give_up, reason)
         except RuntimeError:
             _log.warning("The session is lost after its loop has closed: %s", reason)
 

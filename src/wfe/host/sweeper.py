@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wfe.host.unclaimed import Unclaimed
 from wfe.model.errors import ProviderUnavailable
+from wfe.model.repetition import Repetition
 
 if TYPE_CHECKING:
     from wfe.host.core import HostCore
@@ -34,6 +35,7 @@ class Sweeper:
         self._round = 0
         self._task: asyncio.Task[None] | None = None
         self._more = asyncio.Event()
+        self._trouble = Repetition()
         self.sweeps = 0
         """How many sweeps have ended; tests wait for the next one."""
         self.swept = asyncio.Event()
@@ -58,8 +60,12 @@ class Sweeper:
             again = False
             try:
                 again = await self.sweep()
+                self._trouble.over()
             except ProviderUnavailable as error:
-                _log.warning("The sweep could not reach the store: %s", error)
+                if self._trouble.again():
+                    _log.warning(
+                        "The sweep could not reach the store (failure %d in a row): %s", self._trouble.count, error
+                    )
             except Exception:  # noqa: BLE001 - a safety net that ends with its first error is none
                 # Whatever was not done now, the next sweep finds again: its questions are asked of the store.
                 _log.exception("The sweep failed")

@@ -22,6 +22,8 @@ class Renewer(Protocol):
     def renew(self) -> None:
         """Let the session live for another `ttl` from now, by the backend's clock.
 
+        Gives up after a third of the TTL, so that there is time for another try.
+
         Raises:
             LeaseLost: The session had already expired or was ended; it cannot be renewed again.
             ProviderUnavailable: No answer; it may or may not have been renewed. Asking again is safe.

@@ -94,8 +94,13 @@ def kind_of(error: BaseException) -> Kind:
     return Kind.LOST
 
 
-def translate(error: BaseException, place: Place, doing: str) -> WfeError:
-    """Make the error of ours that tells what happened, where, and what to do."""
+def translate(error: BaseException, place: Place, doing: str, *, within: float | None = None) -> WfeError:
+    """Make the error of ours that tells what happened, where, and what to do.
+
+    Args:
+        within: The seconds after which it was given up; by default those of the place.
+    """
+    seconds = place.limit.total_seconds() if within is None else within
     kind = kind_of(error)
     said = str(error).strip() or type(error).__name__
     if kind is Kind.DATA:
@@ -115,6 +120,6 @@ def translate(error: BaseException, place: Place, doing: str) -> WfeError:
             "please report it."
         )
     return ProviderUnavailable(
-        f"PostgreSQL at {place.url} did not {doing} within {place.limit.total_seconds():g} s: {said}. Check that the "
+        f"PostgreSQL at {place.url} did not {doing} within {seconds:g} s: {said}. Check that the "
         "server runs and can be reached; asking again is safe."
     )

@@ -64,6 +64,8 @@ class PostgresRenewer:
         self._connector = connector
         self._session = session
         self._ttl = ttl
+        # Then there is time for another try on a new connection before the session ends.
+        self._patience = ttl.total_seconds() / 3
         self._runner: asyncio.Runner | None = None
         self._connection: asyncpg.Connection | None = None
         schema = connector.place.quoted_schema
@@ -80,7 +82,7 @@ class PostgresRenewer:
             status = self._runner.run(self._send())
         except errors as error:
             self._runner.run(self._disconnect())
-            failure = translate(error, self._connector.place, f"renew session {self._session!r}")
+            failure = translate(error, self._connector.place, f"renew session {self._session!r}", within=self._patience)
             if isinstance(failure, ProviderUnavailable):
                 raise failure from error
             raise ProviderUnavailable(str(failure)) from error
@@ -92,8 +94,7 @@ class PostgresRenewer:
             )
 
     async def _send(self) -> str:
-        # A third of the TTL: then there is time for another try on a new connection before the session ends.
-        async with asyncio.timeout(self._ttl.total_seconds() / 3):
+        async with asyncio.timeout(self._patience):
             if self._connection is None or self._connection.is_closed():
                 self._connection = await self._connector.connect("wfe lease", direct=True, prepares=False)
             return await self._connection.execute(self._renew, self._session, microseconds(self._ttl))

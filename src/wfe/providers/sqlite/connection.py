@@ -77,13 +77,18 @@ def close(connection: sqlite3.Connection) -> None:
         return
 
 
-def begin_write(connection: sqlite3.Connection, kind: Literal["IMMEDIATE", "EXCLUSIVE"] = "IMMEDIATE") -> None:
-    """Take the write lock, waiting up to 30 s for other processes.
+def begin_write(
+    connection: sqlite3.Connection,
+    kind: Literal["IMMEDIATE", "EXCLUSIVE"] = "IMMEDIATE",
+    *,
+    patience: float = BUSY_LIMIT_SECONDS,
+) -> None:
+    """Take the write lock, waiting for other processes as long as `patience` (seconds).
 
     SQLite's own waiting sleeps for longer and longer, so that a process that commits without a pause would keep the
     others out for seconds. Short attempts find the gaps between its transactions.
     """
-    deadline = time.monotonic() + BUSY_LIMIT_SECONDS
+    deadline = time.monotonic() + patience
     while True:
         try:
             connection.execute(f"BEGIN {kind}")
@@ -97,13 +102,13 @@ def begin_write(connection: sqlite3.Connection, kind: Literal["IMMEDIATE", "EXCL
 
 
 @contextmanager
-def writing(connection: sqlite3.Connection, place: Place) -> Generator[None]:
+def writing(connection: sqlite3.Connection, place: Place, *, patience: float = BUSY_LIMIT_SECONDS) -> Generator[None]:
     """Make what is done inside one transaction.
 
     Raises:
         CommitUnknown: The commit failed in a way that leaves its outcome open.
     """
-    begin_write(connection)
+    begin_write(connection, patience=patience)
     try:
         yield
     except BaseException:

@@ -96,6 +96,8 @@ class SQLiteRenewer:
         self._store = store
         self._session = session
         self._ttl = microseconds(ttl)
+        # Then there is time for another try before the session ends.
+        self._patience = ttl.total_seconds() / 3
         self._connection: sqlite3.Connection | None = None
 
     def renew(self) -> None:
@@ -123,7 +125,7 @@ class SQLiteRenewer:
             raise translated(error, self._place) from error
 
     def _renew(self, connection: sqlite3.Connection) -> None:
-        with writing(connection, self._place):
+        with writing(connection, self._place, patience=self._patience):
             now = store_time(connection, self._clock)
             renewed = connection.execute(
                 "UPDATE session SET expires_at = ? WHERE id = ? AND expires_at > ?",
