@@ -349,6 +349,28 @@ async def test_data_beyond_the_limit(start_host: StartHost) -> None:
     assert (result.status, result.data) == (WorkflowStatus.FAILED, {"kept": 1})
     assert result.error is not None
     assert "1,000" in result.error.message
+    assert "$.text" in result.error.message
+
+
+async def test_collection_beyond_the_limit(start_host: StartHost) -> None:
+    """What a loop or a branch runs over has the limit of data; the error names it, the step and the largest item."""
+    host = await start_host(limits=Limits(max_data_bytes=1000))
+    items = ["x" * 100] * 5 + [{"blob": "y" * 600}]
+
+    async def branching(context: Context) -> ExecutionResult:
+        return ExecutionResult.branch(items)
+
+    loop = WorkflowBuilder().for_each(lambda _: items, lambda b: b.start_with(put("body", n=1))).id("loop").build("l")
+    branch = WorkflowBuilder().start_with(branching).do(lambda b: b.start_with(put("body", n=1))).id("split").build("b")
+
+    for definition, step in ((loop, "loop"), (branch, "split")):
+        result = await host.run(definition, timeout=SECONDS)
+
+        assert (result.status, result.data) == (WorkflowStatus.FAILED, {})
+        assert result.error is not None
+        assert result.error.code == "data_error"
+        for part in (f"'{step}'", "1,000", "[5].blob"):
+            assert part in result.error.message
 
 
 async def test_reserved_keys_are_refused(host: WorkflowHost) -> None:

@@ -13,7 +13,7 @@ from wfe.engine.asking import AskFailed, ChildRequest
 from wfe.engine.timers import wake_time
 from wfe.engine.transition import Draft
 from wfe.model.definition import StepKind
-from wfe.model.document import encode_typed, encode_value
+from wfe.model.document import check_size, encode_typed, encode_value
 from wfe.model.durations import to_timedelta
 from wfe.model.errors import DataError
 from wfe.model.moment import from_datetime, microseconds
@@ -173,7 +173,12 @@ def spread(draft: Draft, step: Step, pointer: Pointer, items: list[bytes]) -> No
         _end(draft, pointer)
         return
     container = _replace(pointer, total=len(items), spawned=0, open=0)
-    draft.items[container.id] = b"[" + b",".join(items) + b"]"
+    text = b"[" + b",".join(items) + b"]"
+    try:
+        check_size(text, draft.limits.max_data_bytes, f"The collection of step {step.id!r}")
+    except DataError as error:
+        raise flow.unusable(str(error)) from error
+    draft.items[container.id] = text
     draft.put(container)
     _spawn(draft, step, container, 0)
 

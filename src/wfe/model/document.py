@@ -54,6 +54,9 @@ class Patch(msgspec.Struct, frozen=True, gc=False):
 _encoder = msgspec.json.Encoder()
 _plain_decoder = msgspec.json.Decoder()
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_items_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_LONGEST_NAME = 100
+_NAMED_DEPTH = 20
 
 _NUL = b"\\u0000"
 _NULL = b"null"
@@ -126,18 +129,44 @@ def encode_typed(value: object, *, path: str = "$") -> bytes:
     return text
 
 
-def check_size(text: bytes, limit: int, what: str) -> None:
+def check_size(text: bytes, limit: int, what: str, *, path: str = "$") -> None:
     """Refuse JSON text above a limit.
 
     Raises:
-        DataError: It is too large; the message names the limit and both sizes.
+        DataError: It is too large; the message names the limit, both sizes and the largest part.
     """
     if len(text) > limit:
+        place, size = _largest_part(text, path)
         msg = (
-            f"{what} is {len(text):,} bytes of JSON; the limit is {limit:,}. Keep large values elsewhere (a file, an "
-            "object store, an artifact) and store a reference."
+            f"{what} is {len(text):,} bytes of JSON; the limit is {limit:,}. Its largest part is {place} with {size:,} "
+            "bytes. Keep large values elsewhere (a file, an object store, an artifact) and store a reference."
         )
-        raise DataError(msg, reason="too_large")
+        raise DataError(msg, path=place, reason="too_large")
+
+
+def _largest_part(text: bytes, path: str) -> tuple[str, int]:
+    """Give path and size of the largest field or item; of a part of that, if it alone is more than half of it."""
+    depth = 0
+    while depth < _NAMED_DEPTH:
+        parts = _parts_of(text)
+        if not parts:
+            break
+        name, part = max(parts, key=lambda each: len(each[1]))
+        if depth and len(part) * 2 < len(text):
+            break
+        path, text, depth = f"{path}{name}", part, depth + 1
+    return path, len(text)
+
+
+def _parts_of(text: bytes) -> list[tuple[str, bytes]]:
+    try:
+        if text.startswith(b"{"):
+            return [(f".{name[:_LONGEST_NAME]}", bytes(raw)) for name, raw in _fields_decoder.decode(text).items()]
+        if text.startswith(b"["):
+            return [(f"[{index}]", bytes(raw)) for index, raw in enumerate(_items_decoder.decode(text))]
+    except (msgspec.MsgspecError, RecursionError):
+        pass  # whoever reads it will say what is wrong with it; here it is only too large
+    return []
 
 
 def _adapted(value: object) -> object:

@@ -132,3 +132,22 @@ def test_the_size_is_limited() -> None:
     check_size(b"x" * 10, 10, "The data")
     with pytest.raises(DataError, match=r"The data is 11 bytes of JSON; the limit is 10"):
         check_size(b"x" * 11, 10, "The data")
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ({"small": 1, "large": "x" * 50}, "$.large"),
+        ({"small": 1, "report": {"title": "t", "lines": ["a", "x" * 50, "b"]}}, "$.report.lines[1]"),
+        ({"many": ["x" * 9] * 20, "small": 1}, "$.many"),
+        (["x", "x" * 50], "$[1]"),
+        ("x" * 50, "$"),
+    ],
+)
+def test_the_largest_part_is_named(value: object, path: str) -> None:
+    """Of what is too large, the error has the path of its largest part: as deep as one part is more than half."""
+    with pytest.raises(DataError, match="largest part is") as caught:
+        check_size(encode_value(value), 40, "The data")
+
+    assert caught.value.path == path
+    assert f" {path} with" in str(caught.value)
