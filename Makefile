@@ -14,6 +14,8 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 STATES ?= 200000
 ARGS ?=
+SEEDS ?= 3000
+FIRST ?= 0
 
 .PHONY: help
 help: ## List the targets.
@@ -65,6 +67,10 @@ crash: environment ## Kill hosts and servers at random moments: all the rounds t
 .PHONY: search
 search: environment ## Visit every state of the small models (STATES of each at most) and check every rule in each.
 	@$(BIN)/python -m wfe.testing.search --states $(STATES) $(ARGS)
+
+.PHONY: simulate
+simulate: environment ## Simulate SEEDS (default 3000) random runs with faults, from seed FIRST on.
+	@$(BIN)/python -m wfe.testing.simulation --seeds $(SEEDS) --first $(FIRST) --jobs $(WORKERS) $(ARGS)
 
 .PHONY: bench
 bench: environment ## Measure against DBOS, interleaved, and write the table to docs/benchmarks.md.

@@ -1,20 +1,51 @@
+"""The seeds of every test run: no rule may be broken, and everything that the simulation can do must happen in them."""
+
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
 
 import pytest
 
 from wfe.testing.simulation import simulate_seed
+from wfe.testing.simulation.coverage import missing
 
 PORTIONS = 30
 PER_PORTION = 10
+
+
+@cache
+def _found(seed: int) -> tuple[tuple[str, ...], Mapping[str, int], int]:
+    """Give what is told of a seed: the same test process needs it twice."""
+    outcome = simulate_seed(seed)
+    return outcome.violations, outcome.seen, outcome.killed
 
 
 @pytest.mark.parametrize("portion", range(PORTIONS))
 def test_no_rule_is_broken(portion: int) -> None:
     """Whatever happens to hosts, network and clocks: every rule of the simulation holds, and everything ends."""
     for seed in range(portion * PER_PORTION, (portion + 1) * PER_PORTION):
-        outcome = simulate_seed(seed)
+        violations, _, _ = _found(seed)
 
-        assert not outcome.violations, f"python -m wfe.testing.simulation --seed {seed}\n{outcome.violations}"
+        assert not violations, f"python -m wfe.testing.simulation --seed {seed}\n{violations}"
+
+
+def test_everything_happens() -> None:
+    """In these seeds every construct is reached, every fault strikes, every kind of request is made and answered."""
+    seen: Counter[str] = Counter()
+    killed = 0
+    for seed in range(PORTIONS * PER_PORTION):
+        _, counts, deaths = _found(seed)
+        seen.update(counts)
+        killed += deaths
+
+    assert missing(seen) == []
+    assert killed > 100
+    assert all(seen[f"request {fate}"] > 50 for fate in ("refused", "reply lost", "late"))
 
 
 @pytest.mark.parametrize("seed", [1, 7, 39, 142])
@@ -26,10 +57,18 @@ def test_a_seed_repeats_itself(seed: int) -> None:
     assert first.digest == second.digest
 
 
-def test_faults_bite() -> None:
-    """The seeds are no walk in the park: hosts lose instances and are fenced, requests are refused and replies lost."""
-    outcomes = [simulate_seed(seed) for seed in range(60)]
+def test_a_seed_repeats_itself_in_another_process() -> None:
+    """Nothing in a run depends on the process: not on the order of sets, nor on what ran before."""
+    answers = [_digests(hash_seed) for hash_seed in ("1", "4711")]
 
-    assert sum(outcome.fenced for outcome in outcomes) > 0
-    assert all(sum(outcome.troubles[name] for outcome in outcomes) > 10 for name in ("refused", "reply lost", "late"))
-    assert sum(outcome.killed for outcome in outcomes) > 20
+    assert len(answers[0].splitlines()) == 4
+    assert answers[0] == answers[1]
+    assert answers[0].splitlines()[-1] == f"23 {simulate_seed(23).digest}"
+
+
+def _digests(hash_seed: str) -> str:
+    command = [sys.executable, "-m", "wfe.testing.simulation", "--digests", "--first", "20", "--seeds", "4"]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True
+    )
+    return done.stdout

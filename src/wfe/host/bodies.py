@@ -120,6 +120,11 @@ class BodyRun:
         """Whether the host asked it to stop; what it answers then does not count as a failure of its own."""
         self.task: asyncio.Task[None] | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether its task has taken its first step. One that is cancelled before takes none, and comes to no end."""
+        return self._context is not None
+
     def stop(self) -> None:
         """Ask the body to end: its task is cancelled, its flag set; a thread is no longer waited for."""
         self.stopping = True

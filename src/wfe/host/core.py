@@ -441,7 +441,7 @@ class HostCore:
             if each in self.runners:
                 self.read_inbox(each)
             else:
-                self.taking.want([each])
+                self.taking.want_as_told(each)
 
     async def _look_for_ends(self) -> None:
         """Read the ends that hints told of, for those who wait for them."""

@@ -35,7 +35,8 @@ class Room:
         self._limit = limit
         self._tasks = tasks
         self._draining = draining
-        self._active = 0
+        self.active = 0
+        """How many places are taken."""
         self._queue: deque[tuple[Runner, int]] = deque()
         self._running_of: dict[str, int] = {}
         """Step type with a limit of its own → bodies of it that run."""
@@ -57,9 +58,9 @@ class Room:
 
     def _fill(self) -> None:
         queue = self._queue
-        while queue and self._active < self._limit:
+        while queue and self.active < self._limit:
             runner, number = queue.popleft()
-            if not runner.held or number not in runner.awaited:
+            if not runner.held or number not in runner.awaited or not runner.may_begin(number):
                 # It may have been the one to take a place of its type: the next in line gets it.
                 for key in self._waiting_of:
                     self._admit(key)
@@ -88,7 +89,7 @@ class Room:
 
     def _begin(self, runner: Runner, number: int, run: BodyRun) -> None:
         runner.bodies[number] = run
-        self._active += 1
+        self.active += 1
         # The watchdog names the task that holds up the loop.
         task = self._loop.create_task(self._run(runner, number, run), name=f"{run.step} of instance {runner.id}")
         run.task = task
@@ -107,7 +108,7 @@ class Room:
         if run.has_left:
             return
         run.has_left = True
-        self._active -= 1
+        self.active -= 1
         key = run.limited_as
         if key:
             self._running_of[key] -= 1
@@ -127,7 +128,16 @@ class Room:
     def stop(self, runner: Runner, number: int, run: BodyRun) -> None:
         """Ask a body to stop; after the grace it is given up, and its place is free."""
         run.stop()
-        self._loop.call_later(self._around.cancel_grace, self._give_up, runner, number, run)
+        if run.has_begun:
+            self._loop.call_later(self._around.cancel_grace, self._give_up, runner, number, run)
+        else:
+            self._give_up(runner, number, run)
+
+    def abandon(self, run: BodyRun) -> None:
+        """Ask a body to stop whose end nobody waits for."""
+        run.stop()
+        if not run.has_begun:
+            self._leave(run)
 
     def _give_up(self, runner: Runner, number: int, run: BodyRun) -> None:
         self._leave(run)

@@ -266,8 +266,7 @@ class Runner:
         if outcome is TransitionOutcome.ACCEPTED:
             self._accepted(transition, rows, unread=unread)
         elif outcome is TransitionOutcome.WAIT_GONE:
-            self.mailbox[:0] = messages
-            self.rows[:0] = rows
+            self._put_back(messages, rows)
             self.core.read_inbox(self.id)
         else:
             self.core.lost(self, outcome)
@@ -278,8 +277,13 @@ class Runner:
         self.transition = None
         messages, rows = self.inflight
         self.inflight = ([], [])
+        self._put_back(messages, rows)
+
+    def _put_back(self, messages: list[Message], rows: list[int]) -> None:
         self.mailbox[:0] = messages
         self.rows[:0] = rows
+        if self.awaited:
+            self.core.bodies.run(self, sorted(self.awaited))  # those that were passed over meanwhile
 
     def _accepted(self, transition: Transition, rows: list[int], *, unread: bool) -> None:
         self.state.apply(transition)
@@ -329,6 +333,17 @@ class Runner:
         for number in sorted(waiting):
             self.deliver(BodyStopped(number))
 
+    def may_begin(self, number: int) -> bool:
+        """Tell whether a body that waits for room may begin now.
+
+        Not if a transition under way speaks against it: it may be committed already, and others may know.
+        """
+        transition = self.transition
+        if transition is None:
+            return True
+        head = transition.head
+        return head.status is WorkflowStatus.RUNNABLE and head.stopping is None and number not in transition.stop
+
     def next_alarm(self) -> Moment | None:
         """When time will bring something for the held instance: a timer, or the end of its workflow timeout."""
         wake = self.state.timers.earliest()
@@ -353,5 +368,5 @@ class Runner:
         self.mailbox.clear()
         self.rows.clear()
         for run in list(self.bodies.values()):
-            run.stop()
+            self.core.bodies.abandon(run)
         self.awaited.clear()

@@ -34,6 +34,8 @@ class Taking:
         self._coming = 0
         """Places kept for instances on their way."""
         self._wanted: dict[str, Moment] = {}
+        self._told: set[str] = set()
+        """Those that another host has told of. It has told all others too: passed on, such a hint would never end."""
         self._with_requests: set[str] = set()
         """Unheld instances that a message other than an event has reached."""
         self._more_is_due = False
@@ -83,6 +85,11 @@ class Taking:
                 self._wanted[each] = wake
         self._go_on()
 
+    def want_as_told(self, instance_id: str) -> None:
+        """Try to take an instance that another host has told of."""
+        self._told.add(instance_id)
+        self.want([instance_id])
+
     def want_for_request(self, instance_id: str) -> None:
         """Try to take an instance that a request (a parent's cancel) has reached, if need be without its code."""
         self._with_requests.add(instance_id)
@@ -118,12 +125,15 @@ class Taking:
         self._wanted = asked
         if left:
             self._more_is_due = True
-            if not core.alone():
-                core.background(core.hints.send(None, [Hint(HintKind.WORK, tuple(left[:_AT_ONCE]))]))
+            news = [each for each in left if each not in self._told]
+            self._told.difference_update(left)
+            if news and not core.alone():
+                core.background(core.hints.send(None, [Hint(HintKind.WORK, tuple(news[:_AT_ONCE]))]))
 
     async def _take_wanted(self, count: int) -> None:
         ids = list(self._wanted)[:count]
         wakes = {each: self._wanted.pop(each) for each in ids}
+        self._told.difference_update(ids)
         reply = await self.claim(len(ids), ids=ids)
         for loaded in reply.instances:
             del wakes[loaded.id]

@@ -12,7 +12,7 @@ from wfe.model.pointer import ROOT_SCOPE, Pointer
 from wfe.model.status import PointerStatus
 from wfe.ports.store import EventRow
 from wfe.providers.memory.tables import Instance
-from wfe.testing.simulation.watching import loaded
+from wfe.testing.simulation.stored import loaded
 
 if TYPE_CHECKING:
     from wfe.host.runner import Runner

@@ -14,7 +14,7 @@ from wfe.ports.store import Batch, CommitReply, Start
 from wfe.testing.search.stand_in import ASKER, StandIn, meeting
 from wfe.testing.search.steps import CommitRules
 from wfe.testing.search.world import Host, Sent, World, now_of
-from wfe.testing.simulation.watching import loaded
+from wfe.testing.simulation.stored import loaded
 
 __all__ = ["arriving", "arriving_late", "asking_again", "commit", "decide", "giving_up", "learning", "start"]
 

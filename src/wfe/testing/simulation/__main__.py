@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple
 
-from wfe.testing.simulation.running import Outcome, simulate_seed
+from wfe.testing.simulation.coverage import missing
+from wfe.testing.simulation.running import simulate_seed
+from wfe.testing.simulation.scenario import compact
 from wfe.testing.simulation.shrinking import shrink
 
 _PORTION = 10
@@ -24,10 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="run this one alone and print its trace")
     parser.add_argument("--about", default="", help="with --seed: print only lines that name this")
     parser.add_argument("--no-shrink", action="store_true", help="print a failure as it was found")
+    parser.add_argument("--digests", action="store_true", help="print the fingerprint of each seed's trace")
     chosen = parser.parse_args(arguments)
     if chosen.seed is not None:
         return _one(chosen.seed, chosen.about)
-    return _many(range(chosen.first, chosen.first + chosen.seeds), jobs=chosen.jobs, shrinks=not chosen.no_shrink)
+    seeds = range(chosen.first, chosen.first + chosen.seeds)
+    if chosen.digests:
+        _say(*(f"{seed} {simulate_seed(seed).digest}" for seed in seeds))
+        return 0
+    return _many(seeds, jobs=chosen.jobs, shrinks=not chosen.no_shrink)
 
 
 def _say(*lines: str) -> None:
@@ -42,26 +51,48 @@ def _one(seed: int, about: str) -> int:
     return 1 if outcome.violations else 0
 
 
+class _Found(NamedTuple):
+    """What is told of one seed."""
+
+    seed: int
+    accepted: int
+    instances: int
+    rules: list[str]
+    seen: Mapping[str, int]
+    seconds: float
+    """Of a processor."""
+
+
 def _many(seeds: range, *, jobs: int, shrinks: bool) -> int:
     began = time.monotonic()
-    done = accepted = instances = 0
-    failed: list[int] = []
+    found: list[_Found] = []
     for portion in _portions(seeds, jobs):
-        for seed, count, made, rules in portion:
-            done, accepted, instances = done + 1, accepted + count, instances + made
-            if rules:
-                failed.append(seed)
-                _say(f"seed {seed} breaks {', '.join(rules)}")
-        if done % 100 == 0:
-            _say(f"{done} seeds, {done / (time.monotonic() - began):.1f} seeds/s, {len(failed)} failed")
-    rate = done / (time.monotonic() - began)
-    _say(f"{done} seeds, {instances} instances, {accepted} transitions, {rate:.1f} seeds/s, {len(failed)} failed")
+        found += portion
+        for each in portion:
+            if each.rules:
+                _say(f"seed {each.seed} breaks {', '.join(each.rules)}")
+        if len(found) % 100 == 0:
+            _say(_summary(found, time.monotonic() - began))
+    seen: Counter[str] = Counter()
+    for each in found:
+        seen.update(each.seen)
+    _say(_summary(found, time.monotonic() - began), f"never happened: {', '.join(missing(seen)) or 'nothing'}")
+    failed = [each.seed for each in found if each.rules]
     for seed in failed[:3]:
         _report(seed, shrinks=shrinks)
     return 1 if failed else 0
 
 
-def _portions(seeds: range, jobs: int) -> Iterator[list[tuple[int, int, int, list[str]]]]:
+def _summary(found: list[_Found], seconds: float) -> str:
+    instances, accepted = sum(each.instances for each in found), sum(each.accepted for each in found)
+    per_core = len(found) / max(sum(each.seconds for each in found), 1e-9)
+    return (
+        f"{len(found)} seeds, {instances} instances, {accepted} transitions, {len(found) / seconds:.1f} seeds/s, "
+        f"{per_core:.1f} per core, {sum(bool(each.rules) for each in found)} failed"
+    )
+
+
+def _portions(seeds: range, jobs: int) -> Iterator[list[_Found]]:
     portions = [seeds[at : at + _PORTION] for at in range(0, len(seeds), _PORTION)]
     if jobs <= 1:
         yield from map(_run, portions)
@@ -70,13 +101,15 @@ def _portions(seeds: range, jobs: int) -> Iterator[list[tuple[int, int, int, lis
         yield from pool.map(_run, portions)
 
 
-def _run(seeds: range) -> list[tuple[int, int, int, list[str]]]:
-    """Give seed, transitions, instances and broken rules of each."""
-    return [_numbers(seed, simulate_seed(seed)) for seed in seeds]
+def _run(seeds: range) -> list[_Found]:
+    return [_run_one(seed) for seed in seeds]
 
 
-def _numbers(seed: int, outcome: Outcome) -> tuple[int, int, int, list[str]]:
-    return seed, outcome.accepted, outcome.instances, sorted(outcome.rules)
+def _run_one(seed: int) -> _Found:
+    began = time.process_time()
+    outcome = simulate_seed(seed)
+    seconds = time.process_time() - began
+    return _Found(seed, outcome.accepted, outcome.instances, sorted(outcome.rules), outcome.seen, seconds)
 
 
 def _report(seed: int, *, shrinks: bool) -> None:
@@ -85,6 +118,7 @@ def _report(seed: int, *, shrinks: bool) -> None:
     if shrinks:
         outcome = shrink(outcome)
         _say("", "The least that was found to break it still:", *outcome.scenario.describe(), *outcome.violations[:10])
+        _say("", "The same for a test:", compact(outcome.scenario))
     _say("", *outcome.trace.last(_TRACE_LINES), "", f"Again: python -m wfe.testing.simulation --seed {seed}")
 
 

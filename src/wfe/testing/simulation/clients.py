@@ -10,18 +10,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from wfe.engine.state import decode_pointers
 from wfe.host.workflow_host import WorkflowHost
 from wfe.model.errors import ProviderUnavailable, ShuttingDown, StartConflict, WfeError
+from wfe.model.lifecycle import LifecycleEvent
 from wfe.model.moment import to_datetime
 from wfe.testing.simulation.building import EVENT
 from wfe.testing.simulation.ledger import Operation
 from wfe.testing.simulation.machines import HostGone
 
 if TYPE_CHECKING:
+    from wfe.providers.memory.tables import Subscription
     from wfe.testing.simulation.scenario import ControlOp, EventOp, StartOp
     from wfe.testing.simulation.world import World
 
-__all__ = ["Clients", "payload_of"]
+__all__ = ["Clients", "inputs_of", "payload_of"]
 
 _TRIES = 40
 
@@ -29,6 +32,13 @@ _TRIES = 40
 def payload_of(event_id: str) -> object:
     """Give the payload of an event: the same for every copy."""
     return {"event": event_id}
+
+
+def inputs_of(op: StartOp) -> list[dict[str, object]]:
+    """Give the data of the instances that are started."""
+    if op.many == 1:
+        return [{"x": op.x, "key": op.id}]
+    return [{"x": op.x, "key": f"{op.id}.{number}"} for number in range(op.many)]
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class Clients:
         self._fed: dict[str, int] = {}
         self.busy: set[asyncio.Task[None]] = set()
         self._helpers: list[asyncio.Task[None]] = []
+        self._is_following = False
 
     def begin(self) -> None:
         """Let all clients begin."""
@@ -63,14 +74,18 @@ class Clients:
             for copy in range(event.copies):
                 self._go(self._publish(event, copy))
         self._helpers = [asyncio.create_task(self._feed()), asyncio.create_task(self._resume())]
+        if scenario.follower >= 0:
+            self._helpers.append(asyncio.create_task(self._follow(scenario.follower)))
 
     def _go(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
         task: asyncio.Task[None] = asyncio.create_task(work)
         self.busy.add(task)
         task.add_done_callback(self.busy.discard)
 
-    def end(self) -> None:
-        """Stop the helpers."""
+    async def end(self) -> None:
+        """Stop the helpers, once the one who follows has heard the last announcements."""
+        await asyncio.sleep(1.5)
+        self._world.follows_to_the_end = self._is_following
         for task in [*self._helpers, *self._feeding.values()]:
             task.cancel()
 
@@ -94,6 +109,7 @@ class Clients:
         operation.ended = world.loop.time()
         operation.outcome, operation.answer = said.outcome, said.answer
         world.trace.note("client", f"{verb} {instance}: {said.outcome} {said.answer}")
+        world.seen[f"{verb} {said.outcome}"] += 1
         return operation
 
     async def _said(self, call: Callable[[WorkflowHost], Awaitable[object]], host: int, timeout: float) -> _Said:
@@ -113,25 +129,27 @@ class Clients:
 
     async def _start(self, op: StartOp) -> None:
         await asyncio.sleep(op.at)
-        data = {"x": op.x, "key": op.id}
+        inputs = inputs_of(op)
         when = None
         if op.delay:
             moment = self._world.tables.now() + int(op.delay * 1e6)
             when = to_datetime(moment)
 
         def call(host: WorkflowHost) -> Awaitable[object]:
-            return host.start_workflow(op.definition, data, id=op.id if op.named else None, start_at=when)
+            if len(inputs) > 1:
+                return host.start_workflows(op.definition, inputs)
+            return host.start_workflow(op.definition, inputs[0], id=op.id if op.named else None, start_at=when)
 
-        instance = op.id if op.named else ""
+        instances = [op.id] if op.named else []
         for _ in range(_TRIES if op.stubborn else 1):
             done = await self._ask("start", op.id if op.named else "", call, host=op.host, argument=op)
             if done.outcome == "ok":
-                instance = str(done.answer)
+                instances = list(done.answer) if isinstance(done.answer, list) else [str(done.answer)]
                 break
             if done.outcome == "fail" and isinstance(done.answer, StartConflict):
                 return
             await asyncio.sleep(0.7)
-        if op.waits and instance:
+        for instance in instances if op.waits else ():
             await self._wait(instance, op.host)
 
     async def _wait(self, instance: str, host: int) -> None:
@@ -149,7 +167,13 @@ class Clients:
     async def _publish(self, op: EventOp, copy: int) -> None:
         await asyncio.sleep(op.at + copy * 0.001)
         when = to_datetime(self._world.tables.now() + int(op.delay * 1e6)) if op.delay else None
-        await self._publish_until_known(op.id, op.key, op.host + copy, when)
+        if op.named:
+            await self._publish_until_known(op.id, op.key, op.host + copy, when)
+            return
+        payload = payload_of(f"{op.id}.{copy}")
+        await self._ask(
+            "publish", "", lambda host: host.publish_event(EVENT, op.key, payload, effective_at=when), host=op.host
+        )
 
     async def _publish_until_known(self, event_id: str, key: str, host: int, when: Any = None) -> None:  # noqa: ANN401
         def call(host: WorkflowHost) -> Awaitable[object]:
@@ -168,9 +192,19 @@ class Clients:
         random = self._world.random("feeding")
         while True:
             await asyncio.sleep(0.5)
-            for _, key in list(self._world.tables.waiting):
+            for (_, key), waiting in list(self._world.tables.waiting.items()):
                 if key not in self._feeding:
-                    self._feeding[key] = asyncio.create_task(self._feed_one(key, random.random() * 3))
+                    pause = random.random() * 3
+                    until = self._timeout_of(next(iter(waiting.values()))) if random.random() < 0.5 else 0.0
+                    if until > 0:
+                        pause = max(0.0, until - random.random() * 0.02)  # a race of event and timeout
+                    self._feeding[key] = asyncio.create_task(self._feed_one(key, pause))
+
+    def _timeout_of(self, wait: Subscription) -> float:
+        """Give the seconds until a wait ends by time; 0.0: it does not."""
+        tables = self._world.tables
+        pointer = decode_pointers(tables.instances[wait.instance_id].packed_pointers()).get(wait.pointer)
+        return 0.0 if pointer is None or not pointer.wake else (pointer.wake - tables.now()) / 1_000_000
 
     async def _feed_one(self, key: str, pause: float) -> None:
         await asyncio.sleep(pause)
@@ -179,6 +213,23 @@ class Clients:
             await self._publish_until_known(f"fed:{key}:{number}", key, number)
         finally:
             self._feeding.pop(key, None)
+
+    async def _follow(self, host: int) -> None:
+        """Listen to all announcements, and go on from the last one heard when the host has gone."""
+        world = self._world
+        heard = world.ledger.heard
+        while True:
+            life = world.life(host)
+            if life is not None:
+                listening = world.loop.spawn(life.process, _listen(life.host, heard))
+                self._is_following = True
+                world.seen["follower resumed" if heard else "follower began"] += 1
+                while not (life.has_ended or listening.done()):  # noqa: ASYNC110 - virtual time
+                    await asyncio.sleep(0.5)
+                self._is_following = False
+                if listening.done() and not listening.cancelled():
+                    listening.exception()  # it was told that its host stops
+            await asyncio.sleep(0.5)
 
     async def _resume(self) -> None:
         """Resume what is suspended, now and then; what clients have suspended only after the faults have ended."""
@@ -189,6 +240,11 @@ class Clients:
             for instance in world.suspended():
                 if world.is_healed or instance not in held:
                     await self._ask("resume", instance, lambda host, i=instance: host.resume_workflow(i), host=0)  # type: ignore[misc]
+
+
+async def _listen(host: WorkflowHost, heard: list[LifecycleEvent]) -> None:
+    async for event in host.subscribe(since=heard[-1].cursor if heard else "start"):
+        heard.append(event)  # noqa: PERF401 - each as it comes
 
 
 def _request(host: WorkflowHost, verb: str, instance: str) -> Awaitable[bool]:

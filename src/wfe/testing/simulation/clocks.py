@@ -7,9 +7,10 @@ from random import Random
 
 from wfe.model.moment import MICROSECONDS_PER_SECOND, Moment
 
-__all__ = ["SeededEntropy", "SkewedClock"]
+__all__ = ["BEGINNING", "SeededEntropy", "SkewedClock"]
 
-_BEGINNING = 1_767_225_600 * MICROSECONDS_PER_SECOND
+BEGINNING = 1_767_225_600 * MICROSECONDS_PER_SECOND
+"""Store time at the beginning of every run."""
 
 
 class SkewedClock:
@@ -27,7 +28,7 @@ class SkewedClock:
         self._rate = 1.0 + drift
 
     def now(self) -> Moment:
-        return _BEGINNING + int((self._loop.time() * self._rate + self.offset) * MICROSECONDS_PER_SECOND)
+        return BEGINNING + int((self._loop.time() * self._rate + self.offset) * MICROSECONDS_PER_SECOND)
 
     def monotonic(self) -> float:
         return self._loop.time() * self._rate

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from wfe.ports.hints import Hint, HintKind
 from wfe.testing.simulation.network import CALM
 
 if TYPE_CHECKING:
-    from wfe.testing.simulation.machines import SimulatedMachine
+    from collections.abc import Awaitable, Callable, Mapping
+    from random import Random
+
+    from wfe.testing.simulation.machines import Life, SimulatedMachine
     from wfe.testing.simulation.scenario import FaultOp
     from wfe.testing.simulation.world import World
 
 __all__ = ["Faults"]
+
+_FUSE_BURNS_FOR = 4.0
+"""Virtual seconds after which a process that has not done as many callbacks as its fuse is long gets none."""
+_SHOWS_WITHIN = 5.0
+"""Virtual seconds of calm after which an instance without code has to say so: two sweeps, and their latencies."""
 
 
 class Faults:
@@ -21,78 +31,219 @@ class Faults:
     def __init__(self, world: World) -> None:
         self._world = world
         self._tasks: list[asyncio.Task[None]] = []
+        self._reviving: asyncio.Task[None] | None = None
+        self._random: Random = world.random("faults")
+        self._strikes: Mapping[str, Callable[[SimulatedMachine, FaultOp], Awaitable[None]]] = {
+            "crash": self._crash,
+            "crash between awaits": self._crash_between_awaits,
+            "crash before commit": self._crash_at_request,
+            "crash after commit": self._crash_at_request,
+            "crash after claim": self._crash_at_request,
+            "pause": self._pause,
+            "pause between awaits": self._pause_between_awaits,
+            "stop": self._stop,
+            "force stop": self._stop,
+            "cut": self._cut,
+            "outage": self._outage,
+            "evict": self._evict,
+            "lying lease": self._lie,
+            "forged hints": self._forge,
+            "clock jump": self._jump,
+            "store clock back": self._set_back,
+            "store clock forth": self._set_forth,
+            "forget": self._forget,
+            "forget everywhere": self._withhold,
+        }
 
     def begin(self) -> None:
         """Let misfortune take its course."""
         self._tasks = [asyncio.create_task(self._strike(fault)) for fault in self._world.scenario.faults]
+        self._reviving = asyncio.create_task(self._revive())
+
+    def end(self) -> None:
+        """No host comes back any more."""
+        assert self._reviving is not None
+        self._reviving.cancel()
 
     async def heal(self) -> None:
         """End all faults: every machine has a host that runs, and the network is calm."""
         world = self._world
         await asyncio.gather(*self._tasks)
-        world.network.weather = CALM
+        weather = world.network.weather
+        world.network.weather = replace(CALM, hint_lost=weather.hint_lost) if weather.hints_stay_lost else CALM
         world.network.cut.clear()
+        world.network.is_down = False
         for machine in world.machines:
             machine.life.trap = ""
-            machine.process.paused = False
+            machine.process.fuse = 0
+            machine.process.go_on()
         while not all(machine.life.is_up for machine in world.machines):
             for machine in world.machines:
                 if machine.life.has_ended:
                     machine.begin()
             await asyncio.sleep(0.1)
+        world.set_store_clock_right()
         world.is_healed = True
         world.healed_at = world.loop.time()
         world.trace.note("world", "healed")
+        if world.withheld:
+            await self._bring_code_late()
 
     async def _strike(self, fault: FaultOp) -> None:
         await asyncio.sleep(fault.at)
-        machine = self._world.machines[fault.host]
+        world = self._world
+        machine = world.machines[fault.host]
         life = machine.life
-        self._world.trace.note(life.name, f"fault: {fault.kind} for {fault.length} s")
-        match fault.kind:
-            case "crash":
-                life.kill("killed")
-                await self._come_back(machine, fault.length)
-            case "crash before commit" | "crash after commit" | "crash after claim":
-                life.trap = fault.kind.removeprefix("crash ")
-                await asyncio.sleep(fault.length)
-                life.trap = ""
-                if life.has_ended:
-                    await self._come_back(machine, 0.5)
-            case "pause":
-                life.process.paused = True
-                await asyncio.sleep(fault.length)
-                life.process.paused = False
-            case "cut":
-                self._world.network.cut.add(life.name)
-                await asyncio.sleep(fault.length)
-                self._world.network.cut.discard(life.name)
-            case "evict":
-                core = life.core
-                if core is not None:
-                    self._world.tables.sessions.pop(core.session_id, None)
-            case "stop" | "force stop":
-                if life.is_up:
-                    await life.stop(force=fault.kind == "force stop")
-                    await self._come_back(machine, fault.length)
-            case "jump":
-                machine.clock.offset += fault.length - 4.0
-            case "forget":
-                await self._forget(machine, fault.length)
-            case _:
-                raise ValueError(fault.kind)
+        world.trace.note(life.name, f"fault: {fault.kind} for {fault.length} s")
+        world.seen[f"fault {fault.kind}"] += 1
+        await self._strikes[fault.kind](machine, fault)
+
+    # Hosts
+
+    async def _crash(self, machine: SimulatedMachine, fault: FaultOp) -> None:
+        machine.life.kill("killed")
+        await self._come_back(machine, fault.length)
+
+    async def _crash_between_awaits(self, machine: SimulatedMachine, fault: FaultOp) -> None:
+        life = machine.life
+        await self._light(life, fault.turns, lambda: life.kill("killed between two awaits"))
+        self._world.seen["killed between awaits"] += life.has_ended
+        if life.has_ended:
+            await self._come_back(machine, fault.length)
+
+    async def _crash_at_request(self, machine: SimulatedMachine, fault: FaultOp) -> None:
+        life = machine.life
+        life.trap = fault.kind.removeprefix("crash ")
+        await asyncio.sleep(fault.length)
+        life.trap = ""
+        if life.has_ended:
+            await self._come_back(machine, 0.5)
+
+    async def _pause(self, machine: SimulatedMachine, fault: FaultOp) -> None:
+        process = machine.process
+        process.paused = True
+        await asyncio.sleep(fault.length)
+        process.go_on()
+
+    async def _pause_between_awaits(self, machine: SimulatedMachine, fault: FaultOp) -> None:
+        process = machine.process
+        await self._light(machine.life, fault.turns, lambda: setattr(process, "paused", True))
+        self._world.seen["paused between awaits"] += process.paused
+        await asyncio.sleep(fault.length)
+        process.go_on()
+
+    async def _stop(self, machine: SimulatedMachine, fault: FaultOp) -> None:
+        if machine.life.is_up:
+            await machine.life.stop(force=fault.kind == "force stop")
+            await self._come_back(machine, fault.length)
+
+    async def _light(self, life: Life, turns: int, burnt: Callable[[], None]) -> None:
+        """Give a process so many callbacks more; wait until they have run, or it is clear that they will not."""
+        process = life.process
+        process.burnt = burnt
+        process.fuse = max(1, turns)
+        until = self._world.loop.time() + _FUSE_BURNS_FOR
+        while process.fuse and not life.has_ended and self._world.loop.time() < until:  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(0.05)
+        process.fuse = 0
 
     async def _come_back(self, machine: SimulatedMachine, pause: float) -> None:
         await asyncio.sleep(pause)
         if machine.life.has_ended:
             machine.begin()
 
-    async def _forget(self, machine: SimulatedMachine, length: float) -> None:
-        """A host is without the code of its last definition for a while."""
+    async def _revive(self) -> None:
+        """Start hosts again that bodies have killed; that goes on when all faults are over."""
+        while True:
+            await asyncio.sleep(0.4)
+            for machine in self._world.machines:
+                if machine.life.was_poisoned:
+                    machine.begin()
+
+    # Network and leases
+
+    async def _cut(self, machine: SimulatedMachine, fault: FaultOp) -> None:
+        name = machine.life.name
+        self._world.network.cut.add(name)
+        await asyncio.sleep(fault.length)
+        self._world.network.cut.discard(name)
+
+    async def _outage(self, _: SimulatedMachine, fault: FaultOp) -> None:
+        self._world.network.is_down = True
+        await asyncio.sleep(fault.length)
+        self._world.network.is_down = False
+
+    async def _evict(self, machine: SimulatedMachine, _: FaultOp) -> None:
+        core = machine.life.core
+        if core is not None:
+            self._world.tables.sessions.pop(core.session_id, None)
+
+    async def _lie(self, machine: SimulatedMachine, fault: FaultOp) -> None:
+        name = machine.life.name
+        self._world.network.lying.add(name)
+        await asyncio.sleep(fault.length)
+        self._world.network.lying.discard(name)
+
+    async def _forge(self, machine: SimulatedMachine, _: FaultOp) -> None:
+        """Send a host hints that nobody meant."""
+        life, world = machine.life, self._world
+        ids = [*world.tables.instances, "nobody", "i0~1.1", ""]
+        for process, receive in list(world.exchange.receivers.values()):
+            if process is life.process:
+                for kind in HintKind:
+                    chosen = tuple(self._random.sample(ids, self._random.randint(0, len(ids))))
+                    hint = Hint(kind, chosen)
+                    world.loop.call_later(0.001, receive, hint, context=world.loop.context_of(process))
+
+    # Clocks
+
+    async def _jump(self, machine: SimulatedMachine, fault: FaultOp) -> None:
+        machine.clock.offset += fault.length - 4.0
+
+    async def _set_back(self, _: SimulatedMachine, fault: FaultOp) -> None:
+        self._world.store_clock.offset -= fault.length
+        # Until its next reply a host goes by what it knew: early by the step at most (M5).
+        self._world.watching.tolerance += int(fault.length * 1_000_000)
+
+    async def _set_forth(self, _: SimulatedMachine, fault: FaultOp) -> None:
+        self._world.store_clock.offset += fault.length
+
+    # Code that is not there
+
+    async def _forget(self, machine: SimulatedMachine, fault: FaultOp) -> None:
+        """A host is without the code of one definition for a while."""
         life = machine.life
-        definition = self._world.definitions[-1]  # no child of another one
+        definition = self._random.choice(self._world.roots)
         life.host.deregister(definition.id, definition.version)
-        await asyncio.sleep(length)
+        await asyncio.sleep(fault.length)
         if not life.has_ended:
             context = self._world.loop.context_of(life.process)
             context.run(life.host.register, definition)
+
+    async def _withhold(self, _: SimulatedMachine, __: FaultOp) -> None:
+        """No host has the code of one definition, until all other faults have ended."""
+        world = self._world
+        definition = self._random.choice(world.roots)
+        world.withheld.append(definition)
+        for machine in world.machines:
+            if not machine.life.has_ended:
+                machine.life.host.deregister(definition.id, definition.version)
+
+    async def _bring_code_late(self) -> None:
+        """What has no code must say so by now (V2); then the code comes."""
+        world = self._world
+        known = {definition.key for definition in world.withheld}
+        due = {each.id: each.fence for each in world.idle() if each.definition in known}
+        await asyncio.sleep(_SHOWS_WITHIN)
+        for each in world.idle():
+            if due.get(each.id) == each.fence:  # taken meanwhile for a message, it has two sweeps again to say so
+                world.seen["blocked"] += 1
+                if not each.blocked_reason:
+                    world.watching.broken("V2", f"{each.id} is due, no host has its code, and it gives no reason")
+        for definition in world.withheld:
+            world.trace.note("world", f"the code of {definition.id} is here")
+            for machine in world.machines:
+                if not machine.life.has_ended:
+                    world.loop.context_of(machine.process).run(machine.life.host.register, definition)
+        world.withheld.clear()
+        world.healed_at = world.loop.time()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from wfe.model.lifecycle import LifecycleEvent
+
 __all__ = ["BodyEntry", "Ledger", "Operation"]
 
 
@@ -45,3 +47,5 @@ class Ledger:
 
     bodies: list[BodyEntry] = field(default_factory=list[BodyEntry])
     history: list[Operation] = field(default_factory=list[Operation])
+    heard: list[LifecycleEvent] = field(default_factory=list[LifecycleEvent])
+    """What a client that follows all announcements was told."""

@@ -35,7 +35,7 @@ class SimulationStuck(Exception):
 class Process:
     """One simulated process: its callbacks run, wait (paused), or are gone with it (dead)."""
 
-    __slots__ = ("dead", "name", "owner", "paused", "ready", "tasks")
+    __slots__ = ("_resumed", "burnt", "dead", "fuse", "name", "owner", "paused", "ready", "rounds", "tasks")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -47,10 +47,26 @@ class Process:
         self.dead = False
         self.owner: object = None
         """What the simulation keeps for this process."""
+        self.rounds = 0
+        """Iterations of its loop that have begun."""
+        self._resumed = 0
+        self.fuse = 0
+        """After so many more callbacks `burnt` is called: between any two awaits. 0: never."""
+        self.burnt: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
         state = "dead" if self.dead else "paused" if self.paused else "running"
         return f"<{self.name} {state}>"
+
+    def go_on(self) -> None:
+        """Let it run on after a pause."""
+        if self.paused:
+            self.paused = False
+            self._resumed = self.rounds + 1
+
+    def was_just_paused(self, tasks: int) -> bool:
+        """Tell whether what runs now was ready before a pause, as so many tasks each begun by the one before."""
+        return self._resumed <= self.rounds < self._resumed + tasks
 
     def kill(self) -> None:
         """End it at once: nothing of it ever runs again."""
@@ -61,7 +77,7 @@ class Process:
 class SimulatedLoop(asyncio.BaseEventLoop):
     """Runs the callbacks of all processes in virtual time, which jumps to the next timer when nothing is ready."""
 
-    def __init__(self, random: Random, *, max_turns: int = 3_000_000) -> None:
+    def __init__(self, random: Random, *, max_turns: int = 150_000) -> None:
         super().__init__()
         self._random = random
         self._now = 0.0
@@ -179,12 +195,17 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             raise SimulationStuck(f"the run has not ended after its turns are used up, at {self._now:.3f} s")
         chosen = able[0] if len(able) == 1 else able[int(self._random.random() * len(able))]
         ready = chosen.ready
+        chosen.rounds += 1
         for _ in range(len(ready)):
-            if not ready:
-                break  # it was killed by one of its own
+            if not ready or chosen.paused:
+                break  # it was killed, or made to stand still, by one of its own
             handle = ready.popleft()
             if not handle.cancelled():
                 handle._run()  # noqa: SLF001 - this is the loop
+                if chosen.fuse:
+                    chosen.fuse -= 1
+                    if not chosen.fuse:
+                        chosen.burnt()
 
     def _to_next_timer(self) -> None:
         timers = self._timers

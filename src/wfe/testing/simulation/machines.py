@@ -16,6 +16,7 @@ from wfe.testing.simulation.loop import Process
 from wfe.testing.simulation.provider import SimulatedProvider
 
 if TYPE_CHECKING:
+    from wfe.model.moment import Moment
     from wfe.ports.provider import Provider
     from wfe.testing.simulation.building import Data
     from wfe.testing.simulation.scenario import Machine
@@ -70,6 +71,8 @@ class Life:
         """Instances of which a transition is on its way to the store or its reply on the way back."""
         self.unsure: set[str] = set()
         """Instances of which a transition may have been written without the host being told."""
+        self.was_poisoned = False
+        """A body has killed it, and nobody has started the next one yet."""
         self.trap = ""
         """What its next request springs: `before commit`, `after commit`, `after claim`."""
         provider = SimulatedProvider(
@@ -83,7 +86,7 @@ class Life:
             cast("Provider", provider),
             clock=clock,
             entropy=SeededEntropy(f"{world.scenario.seed}:{self.name}"),
-            name=self.name,
+            name="host",  # all have the same: a name is a label
             max_concurrency=settings.max_concurrency,
             max_active=settings.max_active,
             lease_ttl=LEASE_TTL,
@@ -102,7 +105,8 @@ class Life:
     def boot(self) -> None:
         """Start the host in its process."""
         for definition in self.world.definitions:
-            self.host.register(definition)
+            if definition not in self.world.withheld:
+                self.host.register(definition)
         self.world.loop.spawn(self.process, self._boot())
 
     async def _boot(self) -> None:
@@ -120,7 +124,7 @@ class Life:
         self.is_up = False
         with contextlib.suppress(HostGone):
             await self.ask(lambda host: host.stop(3, force=force))
-        self.kill("stopped")
+        self.kill("stopped")  # what it held has been given back, or is found as after a crash
 
     def kill(self, why: str) -> None:
         """End the process at once."""
@@ -128,7 +132,7 @@ class Life:
             return
         self.is_up = False
         self.has_ended = True
-        self.world.killed += 1
+        self.world.host_died(self)
         self.world.trace.note(self.name, why)
         self.process.kill()
         for future in self.asked:
@@ -169,8 +173,14 @@ class Life:
 
     # What bodies tell
 
-    def begun(self, context: StepExecutionContext[Data], step: str) -> None:
+    def begun(self, context: StepExecutionContext[Data], step: str, kills: int) -> None:
         self.world.body_begun(self, context, step)
+        if self.world.body_kills(context, kills):
+            self.was_poisoned = True
+            self.kill(f"killed by {step} of {context.workflow.id}")
+
+    def store_time(self) -> Moment:
+        return self.world.tables.now()
 
     def ended(self, context: StepExecutionContext[Data], step: str, how: str) -> None:
         self.world.body_ended(self, context, step, how)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from random import Random
 from typing import Any, TypeVar
@@ -43,10 +44,8 @@ class Weather:
     """Requests take up to so long in each direction."""
     hint_lost: float = 0.0
     hint_doubled: float = 0.0
-
-    def without(self, name: str) -> Weather:
-        """Give the same weather with one kind of trouble left out."""
-        return replace(self, **{name: 0.0})
+    hints_stay_lost: bool = False
+    """Hints are lost as before when all other faults have ended: work must go on without them."""
 
 
 CALM = Weather()
@@ -55,12 +54,16 @@ CALM = Weather()
 class Network:
     """Carries the requests of all processes to the one store, and its replies back."""
 
-    def __init__(self, loop: SimulatedLoop, seed: str, weather: Weather, trace: Trace) -> None:
+    def __init__(self, loop: SimulatedLoop, seed: str, weather: Weather, trace: Trace, seen: Counter[str]) -> None:
         self.loop = loop
         self.weather = weather
         self.cut: set[str] = set()
         """Names of processes whose requests and replies are all lost."""
-        self.counts: dict[Fate, int] = dict.fromkeys(Fate, 0)
+        self.is_down = False
+        """Whether the store is out of everybody's reach."""
+        self.lying: set[str] = set()
+        """Names of processes whose lease service says yes to every renewal, and renews nothing."""
+        self._seen = seen
         self._seed = seed
         self._randoms: dict[str, Random] = {}
         """One for each process, so that what one does leaves the fate of the others as it is."""
@@ -110,7 +113,7 @@ class Network:
         refuse: Callable[[], None],
         detail: str,
     ) -> None:
-        lost = fate is not Fate.DONE or process.name in self.cut
+        lost = fate is not Fate.DONE or self._is_cut(process)
         self._trace.note(process.name, f"{name} {detail} {fate.value if fate is not Fate.DONE else ''}")
         value: Any = None
         error: Exception | None = None
@@ -133,7 +136,7 @@ class Network:
 
     def fate(self, process: Process) -> Fate:
         """Draw what becomes of a request."""
-        if process.name in self.cut:
+        if self._is_cut(process):
             chosen = Fate.REFUSED
         else:
             weather = self.weather
@@ -148,17 +151,22 @@ class Network:
                     chosen = fate
                     break
                 draw -= rate
-        self.counts[chosen] += 1
+        self._seen[f"request {chosen.value}"] += 1
         return chosen
+
+    def _is_cut(self, process: Process) -> bool:
+        return self.is_down or process.name in self.cut
 
     def post(self, process: Process, callback: Callable[[], object], what: str) -> None:
         """Carry a hint to a process, if fate wills; perhaps twice."""
         weather, random = self.weather, self._random_of(process)
-        if process.name in self.cut or random.random() < weather.hint_lost:
+        if self._is_cut(process) or random.random() < weather.hint_lost:
             self._trace.note(process.name, f"lost {what}")
+            self._seen["hint lost"] += 1
             return
         context = self.loop.context_of(process)
         times = 2 if random.random() < weather.hint_doubled else 1
+        self._seen["hint doubled" if times == 2 else "hint carried"] += 1
         for _ in range(times):
             self.loop.call_later(self._latency(random), callback, context=context)
 
@@ -170,6 +178,7 @@ class Network:
 
     def _latency(self, random: Random) -> float:
         if self.weather.slow and random.random() < self.weather.slow:
+            self._seen["request slow"] += 1
             return random.random() * self.weather.slowest
         return (0.1 + 0.9 * random.random()) * self.weather.usual
 

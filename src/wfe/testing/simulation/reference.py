@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from wfe.model.moment import MICROSECONDS_PER_SECOND, Moment
 from wfe.model.status import WorkflowStatus
-from wfe.testing.simulation.building import EVENT, field_of, key_of, rule_of
+from wfe.testing.simulation.building import CLAIMED, EVENT, field_of, key_of, rule_of
+from wfe.testing.simulation.clocks import BEGINNING
 from wfe.testing.simulation.shapes import (
     Block,
     Child,
@@ -27,8 +29,8 @@ from wfe.testing.simulation.shapes import (
 __all__ = ["Reference", "follow"]
 
 Data: TypeAlias = dict[str, Any]
-Events: TypeAlias = Callable[[str, str], Sequence[object]]
-"""Gives the payloads of the events of a name and key that count for the instance, in order."""
+Events: TypeAlias = Callable[[str, str, Moment | None], Sequence[object]]
+"""Gives the payloads of the events of a name and key from a time on, in order; None: since the instance began."""
 _Path: TypeAlias = tuple[tuple[int, int], ...]
 """Index and item of the loops around, outer first."""
 _Ends: TypeAlias = frozenset[str]
@@ -41,6 +43,9 @@ _STATUS = {
     "failed": WorkflowStatus.FAILED,
     "terminated": WorkflowStatus.TERMINATED,
 }
+
+
+_NEVER = "an event that was never published"
 
 
 class Reference:
@@ -68,6 +73,8 @@ def follow(plan: Plan, plans: Mapping[str, Plan], data: Data, events: Events) ->
     """Follow a plan from its input data."""
     walk = _Walk(plan, plans, data, events)
     ends = walk.block(plan.root, ())
+    if plan.limit is not None:
+        ends |= _FAILED
     return Reference(frozenset(_STATUS[end] for end in ends), walk.data, frozenset(walk.loose), exact=walk.exact)
 
 
@@ -136,16 +143,21 @@ class _Walk:
         if not node.when or (node.back_to and self._count(node, path) >= node.jumps):
             return _OK
         rule = rule_of(node, self._plan)
-        if node.fails + node.hangs >= rule.attempts and rule.final != "suspend":
+        if _fails_for_good(node, rule):
             return {"fail": _FAILED, "continue": _OK, "terminate": frozenset({"terminated"})}[rule.final]
         if node.answer == "wait":
             field = field_of(node.id, _indices(path))
+            if node.timeout is not None:
+                self.loose.add(field)
+                return _OK if rule.final == "continue" else frozenset({"ok", "failed"})
             self.data[field] = [*self.data.get(field, []), self._event(node.id, path)]
             return _OK
         if node.answer == "branch":
             ends = self._branches(node, path)
             if ends != _OK:
                 return ends
+        if node.claims:
+            self.loose.add(CLAIMED)
         by_item = path[-1][1] if path and not node.back_to else 0
         field = field_of(node.id, _indices(path))
         self.data[field] = self._count(node, path) + 1 + by_item
@@ -214,17 +226,20 @@ class _Walk:
         if node.shared or node.timeout is not None:
             self.loose.add(node.id)
         elif not path:
-            self.data[node.id] = self._event(node.id, path)
+            self.data[node.id] = self._event(node.id, path, node.as_of)
         if node.timeout is None:
             return _OK
         return _OK if rule_of(node, self._plan).final == "continue" else frozenset({"ok", "failed"})
 
-    def _event(self, step: str, path: _Path) -> object:
+    def _event(self, step: str, path: _Path, as_of: str = "") -> object:
         key = key_of(self.data["key"], step, _indices(path))
+        if as_of:
+            since = 0 if as_of == "any" else BEGINNING + int(float(as_of) * MICROSECONDS_PER_SECOND)
+            return next(iter(self._events(EVENT, key, since)), _NEVER)
         number = self._consumed.get(key, 0)
         self._consumed[key] = number + 1
-        found = self._events(EVENT, key)
-        return found[number] if number < len(found) else "an event that was never published"
+        found = self._events(EVENT, key, None)
+        return found[number] if number < len(found) else _NEVER
 
     def _child(self, node: Child, path: _Path) -> _Ends:
         indices = _indices(path)
@@ -232,11 +247,19 @@ class _Walk:
         key = key_of(self.data["key"], node.id, indices)
         plan = self._plans[node.definition]
         inputs = {"x": self.data["x"], "key": key, "from": field_of(node.id, indices)}
-        child = follow(plan, self._plans, inputs, lambda name, key: ())
+        child = follow(plan, self._plans, inputs, lambda name, key, since: ())
         ends = set(_OK) if WorkflowStatus.COMPLETE in child.statuses else set()
         if child.statuses != {WorkflowStatus.COMPLETE}:  # pyright: ignore[reportUnnecessaryComparison]
             ends |= {"fail": _FAILED, "continue": _OK}[rule_of(node, self._plan).final]
         return frozenset(ends)
+
+
+def _fails_for_good(node: Work, rule: Rule) -> bool:
+    if rule.final == "suspend":
+        return False  # it is resumed until it succeeds
+    if node.fails and (node.how == "fatal" or (node.how == "not on" and rule.attempts > 1)):
+        return True
+    return node.fails + node.hangs >= rule.attempts
 
 
 def _indices(path: _Path) -> tuple[int, ...]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 
 from wfe.host.fsck import check_store
+from wfe.host.trials import SUSPECT_FROM
+from wfe.testing.simulation.announced import Announcements
 from wfe.testing.simulation.clients import Clients
+from wfe.testing.simulation.coverage import note_seen
 from wfe.testing.simulation.faults import Faults
 from wfe.testing.simulation.loop import SimulatedLoop, SimulationStuck
 from wfe.testing.simulation.machines import LEASE_TTL, SWEEP_INTERVAL
@@ -45,8 +49,8 @@ class Outcome:
     accepted: int
     fenced: int
     instances: int
-    troubles: Mapping[str, int]
-    """How many requests met which fate."""
+    seen: Mapping[str, int]
+    """How often what happened: faults, traffic, constructs."""
     killed: int
     """Processes that ended before the run did."""
 
@@ -65,7 +69,7 @@ def simulate(scenario: Scenario) -> Outcome:
     """Run a scenario."""
     loop = SimulatedLoop(Random(f"{scenario.seed}:turns"))  # noqa: S311 - repeatable on purpose
     violations: list[str] = []
-    with _listening(violations):
+    with _listening(violations), _garbage_kept() as collect:
         world = World(loop, scenario)
         try:
             with decided_twice(world.watching, every=_DECIDE_TWICE_EVERY):
@@ -74,6 +78,10 @@ def simulate(scenario: Scenario) -> Outcome:
             violations.append(f"W1: {error}")
         violations += world.watching.violations
         violations += verdict(world)
+        announcements = Announcements(world)
+        violations += announcements.verdict()
+        note_seen(world, announcements)
+        collect()
         violations += [f"crash: {text}" for text in loop.problems]
         outcome = Outcome(
             scenario,
@@ -84,7 +92,7 @@ def simulate(scenario: Scenario) -> Outcome:
             world.watching.accepted,
             world.watching.fenced,
             len(world.tables.instances),
-            {fate.value: count for fate, count in world.network.counts.items()},
+            world.seen,
             world.killed,
         )
         loop.dispose()
@@ -100,7 +108,8 @@ async def _run(world: World) -> None:
     await faults.heal()
     await _come_to_rest(world, clients)
     await _check_store(world)
-    clients.end()
+    await clients.end()
+    faults.end()
 
 
 async def _come_to_rest(world: World, clients: Clients) -> None:
@@ -125,9 +134,10 @@ async def _check_store(world: World) -> None:
 
 def _check_due(world: World, since: dict[str, float]) -> None:
     """W1, Q2: what is due is taken in time, by hints or without, if any host has room."""
-    tables, now = world.tables, world.loop.time()
+    now = world.loop.time()
     has_room = any(machine.life.core is not None and machine.life.core.room for machine in world.machines)
-    due = {each.id for each in tables.live.values() if each.is_due(tables.now()) and tables.holder(each) is None}
+    # Suspects are tried one group after the other, however long that takes.
+    due = {each.id for each in world.idle() if each.activations < SUSPECT_FROM}
     for instance_id in [*since]:
         if instance_id not in due or not has_room:
             del since[instance_id]
@@ -150,6 +160,22 @@ class _Listener(logging.Handler):
         if any(words in text for words in _BAD_WORDS):
             error = record.exc_info[1] if record.exc_info else None
             self._violations.append(f"log: {text} ({type(error).__name__}: {error})")
+
+
+@contextmanager
+def _garbage_kept() -> Generator[Callable[[], object]]:
+    """Collect no garbage for a while, then on demand what has gathered since.
+
+    An error that nobody asked for is reported when its future is collected, which must not depend on what ran before.
+    """
+    was_enabled = gc.isenabled()
+    gc.collect(0)
+    gc.disable()
+    try:
+        yield lambda: gc.collect(0)
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager

@@ -5,18 +5,21 @@ All plain values, so it can be shrunk.
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from random import Random
 
 from wfe.testing.simulation.network import Weather
 from wfe.testing.simulation.shapes import Plan, Wait, Work, draw_plans, nodes_of
 
-__all__ = ["ControlOp", "EventOp", "FaultOp", "Machine", "Scenario", "StartOp", "compact", "draw_scenario"]
+__all__ = ["FAULTS", "ControlOp", "EventOp", "FaultOp", "Machine", "Scenario", "StartOp", "compact", "draw_scenario"]
 
-HOST_FAULTS = (
-    "crash", "crash", "crash before commit", "crash after commit", "crash after claim", "pause", "pause", "cut",
-    "evict", "evict", "stop", "force stop", "jump", "forget",
+FAULTS = (
+    "crash", "crash between awaits", "crash between awaits", "crash before commit", "crash after commit",
+    "crash after claim", "pause", "pause between awaits", "cut", "outage", "evict", "evict", "lying lease",
+    "forged hints", "stop", "force stop", "clock jump", "store clock back", "store clock forth", "forget",
+    "forget everywhere",
 )  # fmt: skip
+"""What may happen to hosts; some of it often."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class StartOp:
     """Seconds until it is to begin (`start_at`)."""
     waits: bool = False
     """The client waits for the end, too."""
+    many: int = 1
+    """How many it starts together, if the host gives the ids."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class EventOp:
     copies: int = 1
     delay: float = 0.0
     """Seconds until it is effective."""
+    named: bool = True
+    """False: the host gives the id, and the client tries once."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ class FaultOp:
     kind: str
     host: int
     length: float
+    turns: int = 0
+    """Of `… between awaits`: after how many of its callbacks."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,8 @@ class Scenario:
     faults: tuple[FaultOp, ...]
     length: float
     """Seconds after which all faults end."""
+    follower: int = -1
+    """The host on which a client follows all announcements; -1: nobody does."""
 
     def describe(self) -> list[str]:
         """Say what it does, for people."""
@@ -141,6 +152,7 @@ def draw_scenario(seed: int) -> Scenario:
         events=_events(random, plans, starts, hosts, length),
         faults=_faults(random, hosts, length),
         length=length,
+        follower=random.choice([-1, -1, random.randrange(hosts)]),
     )
 
 
@@ -159,7 +171,7 @@ def _weather(random: Random) -> Weather:
     if kind == "calm":
         return Weather(usual=random.choice([0.0003, 0.004, 0.1]))
     if kind == "hints":
-        return Weather(hint_lost=random.choice([0.5, 1.0]), hint_doubled=0.3)
+        return Weather(hint_lost=random.choice([0.5, 1.0]), hint_doubled=0.3, hints_stay_lost=random.random() < 0.5)
     worse = {"bad": 4, "hell": 12}.get(kind, 1)
     return Weather(
         refused=0.02 * worse * random.random(),
@@ -186,6 +198,8 @@ def _starts(random: Random, plans: tuple[Plan, ...], hosts: int, length: float) 
             delay=random.choice([0.0] * 8 + [0.5, 3.0]),
             waits=random.random() < 0.4,
         )
+        if not op.named and random.random() < 0.5:
+            op = replace(op, many=random.randint(2, 4), delay=0.0)
         starts.append(op)
         if op.named and random.random() < 0.25:
             conflicting = random.random() < 0.3
@@ -242,6 +256,7 @@ def _events(
                         host=random.randrange(hosts),
                         copies=random.choice([1, 1, 1, 2]),
                         delay=random.choice([0.0] * 6 + [0.7, 4.0]),
+                        named=random.random() < 0.9,
                     )
                 )
     return tuple(events)
@@ -252,9 +267,10 @@ def _faults(random: Random, hosts: int, length: float) -> tuple[FaultOp, ...]:
     return tuple(
         FaultOp(
             at=random.random() * length,
-            kind=random.choice(HOST_FAULTS),
+            kind=random.choice(FAULTS),
             host=random.randrange(hosts),
             length=random.choice([0.0, 0.1, 1.0, 3.0, 5.0, 9.0]),
+            turns=random.choice([1, 5, 30, 200, random.randint(1, 600)]),
         )
         for _ in range(count)
     )

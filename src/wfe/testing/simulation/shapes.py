@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 
+_PATIENCE = 6.0
+"""Longer than any body takes that does not hang."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """What a failure of a step means."""
@@ -40,6 +44,10 @@ class Rule:
     pause: float = 0.5
     final: str = "fail"
     """`fail`, `continue`, `suspend` or `terminate`, once the attempts are used up."""
+    way: str = "policy"
+    """How retries are said: `policy` (`retry(RetryPolicy)` and `on_error`), or one `on_error(Retry(…, then=…))`."""
+    backoff: str = "fixed"
+    """`fixed`, `linear` or `exponential`; the last with jitter."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +56,15 @@ class Work:
 
     id: str
     fails: int = 0
-    """Attempts that raise."""
+    """Attempts that fail."""
+    how: str = "raise"
+    """How they fail: `raise`, `answer` (`ExecutionResult.fail`), `fatal` (the same, and not retryable) or `not on`
+    (raises what the rule does not retry)."""
     hangs: int = 0
     """Attempts, after those that raise, that take longer than their timeout."""
     rule: Rule = Rule()
     answer: str = "next"
-    """`next`, `output`, `sleep`, `persist`, `skip`, `end`, `wait`, `outcome` or `branch`."""
+    """`next`, `output`, `sleep`, `until`, `persist`, `skip`, `end`, `wait`, `outcome` or `branch`."""
     times: int = 1
     """How many pauses or polls; how many values to branch into."""
     in_order: bool = False
@@ -66,6 +77,12 @@ class Work:
     jumps: int = 0
     slow: float = 0.02
     """Its body takes up to so many seconds."""
+    timeout: float | None = None
+    """Of `wait`: how long for an event."""
+    claims: bool = False
+    """It also writes a field that others write too."""
+    kills: int = 0
+    """So many times its body takes its host down as it begins."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +137,8 @@ class Choice:
 class Pause:
     id: str
     seconds: float
+    until: bool = False
+    """Until so many seconds after the beginning of the run, instead of from when it is reached."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +148,8 @@ class Wait:
     """Waits for a key that many instances wait for; what it gets depends on the moment."""
     timeout: float | None = None
     rule: Rule = Rule()
-    as_of_any: bool = False
+    as_of: str = ""
+    """`any`, or seconds after the beginning of the run from which on events count; empty: by position."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +176,12 @@ class Plan:
     id: str
     root: Block
     default: Rule = Rule()
-    """The workflow's own rule, for steps that say nothing; only its `final` counts."""
+    """The workflow's own rule, for steps that say nothing."""
     children: tuple[str, ...] = field(default=())
+    limit: float | None = None
+    """Seconds that an instance may take (`workflow_timeout`)."""
+    patience: float | None = None
+    """Seconds that an attempt may take (`default_timeout`)."""
 
 
 def nodes_of(block: Block) -> Iterator[Node]:
@@ -210,8 +234,11 @@ def draw_plans(random: Random, count: int) -> list[Plan]:
     for number in range(count):
         draw = _Draw(random, [plan.id for plan in plans])
         root = draw.block(depth=0, length=random.randint(1, 5))
-        default = Rule(final=random.choice(["fail"] * 8 + ["continue", "suspend"]))
-        plans.append(Plan(f"flow{number}", root, default, tuple(draw.used)))
+        attempts = random.choice([1] * 7 + [2, 3])
+        default = Rule(attempts, 0.4, random.choice(["fail"] * 8 + ["continue", "suspend"]))
+        limit = random.choice([None] * 9 + [1.5, 6.0])
+        patience = random.choice([None] * 4 + [_PATIENCE])
+        plans.append(Plan(f"flow{number}", root, default, tuple(draw.used), limit, patience))
     return plans
 
 
@@ -274,7 +301,7 @@ class _Draw:
                 default = self._inside(depth, simple=simple) if random.random() < 0.5 else None
                 return Choice(self._id("decide"), random.randint(0, 2), cases, default)
             case "pause":
-                return Pause(self._id("delay"), random.choice([0.0, 0.05, 0.5, 2.0, 7.0]))
+                return Pause(self._id("delay"), random.choice([0.0, 0.05, 0.5, 2.0, 7.0]), random.random() < 0.25)
             case "wait":
                 return self._wait(simple=simple)
             case "child" if self._children:
@@ -302,18 +329,20 @@ class _Draw:
             timeout = random.choice([0.2, 1.0, 4.0])
             rule = Rule(random.choice([1, 2]), 0.3, random.choice(["continue", "continue", "fail"]))
             return Wait(self._id("wait"), timeout=timeout, rule=rule, shared=random.random() < 0.3)
-        shared = random.random() < 0.25
-        return Wait(self._id("wait"), shared, as_of_any=shared and random.random() < 0.3)
+        as_of = random.choice([""] * 6 + ["any", "0.0", "6.0"])
+        return Wait(self._id("wait"), random.random() < 0.25, as_of=as_of)
 
     def _work(self, depth: int, *, simple: bool) -> Node:
         random = self._random
         slow = random.choice([0.0, 0.01, 0.05, 0.05, 0.5, 3.0])
         draw = random.random()
         if draw < 0.5:
-            return Work(self._id("work"), when=random.random() > 0.06, slow=slow)
+            return Work(self._id("work"), when=random.random() > 0.06, slow=slow, claims=random.random() < 0.15)
         if draw < 0.7:
             return self._failing(slow, simple=simple)
-        answers = ["output", "output", "sleep", "persist", "skip", "wait"]
+        if depth == 0 and random.random() < 0.04:
+            return Work(self._id("work"), kills=random.choice([1, 3, 7, 7]), slow=slow)
+        answers = ["output", "output", "sleep", "until", "persist", "skip", "wait", "wait"]
         if not simple:
             answers.append("end")
         if depth < 3:
@@ -322,6 +351,9 @@ class _Draw:
         if answer == "end" and random.random() < 0.6:
             answer = "output"
         made = Work(self._id("work"), answer=answer, times=random.randint(0, 3), slow=slow)
+        if answer == "wait" and random.random() < 0.5:
+            rule = Rule(random.choice([1, 2]), 0.3, random.choice(["continue", "continue", "fail"]))
+            return Work(made.id, answer=answer, slow=slow, timeout=random.choice([0.3, 2.0]), rule=rule)
         if answer == "outcome":
             blocks = tuple(self._inside(depth, simple=simple) for _ in range(random.randint(1, 2)))
             return Work(made.id, answer=answer, times=random.randint(0, 2), blocks=blocks, slow=slow)
@@ -341,5 +373,9 @@ class _Draw:
         finals = ["fail", "continue", "continue", "suspend"]
         if not simple:
             finals.append("terminate")
-        rule = Rule(attempts, random.choice([0.0, 0.2, 1.0]), random.choice(finals))
-        return Work(self._id("work"), fails=fails, hangs=hangs, rule=rule, slow=min(slow, 0.3))
+        backoff = random.choice(["fixed", "fixed", "linear", "exponential"])
+        pause = random.choice([0.0, 0.2, 1.0] if backoff == "fixed" else [0.2, 0.5])
+        way = random.choice(["policy", "retry"])
+        rule = Rule(attempts, pause, random.choice(finals), way, backoff)
+        how = random.choice(["raise"] * 4 + ["answer", "fatal", "not on"])
+        return Work(self._id("work"), fails=fails, how=how, hangs=hangs, rule=rule, slow=min(slow, 0.3))

@@ -9,7 +9,7 @@ from typing import TypeVar
 from wfe.testing.simulation.network import CALM, Weather
 from wfe.testing.simulation.running import Outcome, simulate
 from wfe.testing.simulation.scenario import Machine, Scenario
-from wfe.testing.simulation.shapes import Block, Plan, Work, inner_blocks, with_block
+from wfe.testing.simulation.shapes import Block, Plan, Rule, Work, inner_blocks, with_block
 
 __all__ = ["shrink"]
 
@@ -44,6 +44,12 @@ def _smaller(scenario: Scenario) -> Iterator[Scenario]:
     yield from (replace(scenario, starts=less) for less in _without_one(scenario.starts))
     yield from (replace(scenario, controls=less) for less in _without_one(scenario.controls))
     yield from (replace(scenario, events=less) for less in _without_one(scenario.events))
+    if scenario.follower >= 0:
+        yield replace(scenario, follower=-1)
+    if len(scenario.machines) > 1:
+        kept = len(scenario.machines) - 1
+        faults = tuple(fault for fault in scenario.faults if fault.host < kept)
+        yield replace(scenario, machines=scenario.machines[:kept], faults=faults)
     for weather in _calmer(scenario.weather):
         yield replace(scenario, weather=weather)
     for number, machine in enumerate(scenario.machines):
@@ -76,6 +82,12 @@ def _calmer(weather: Weather) -> Iterator[Weather]:
 
 
 def _shorter(plan: Plan) -> Iterator[Plan]:
+    if plan.limit is not None:
+        yield replace(plan, limit=None)
+    if plan.patience is not None:
+        yield replace(plan, patience=None)
+    if plan.default != Rule():
+        yield replace(plan, default=Rule())
     yield from (replace(plan, root=root) for root in _less(plan.root) if root)
 
 

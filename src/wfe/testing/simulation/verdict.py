@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from wfe.engine.state import decode_head
 from wfe.host.starting import digest_of
 from wfe.model.document import encode_value
 from wfe.model.errors import StartConflict
 from wfe.model.instance import WorkflowResult
-from wfe.model.lifecycle import LogRecord, decode_records
 from wfe.model.moment import MICROSECONDS_PER_SECOND
-from wfe.model.status import LifecycleKind, WorkflowStatus
+from wfe.model.status import WorkflowStatus
+from wfe.testing.simulation.clients import inputs_of
 from wfe.testing.simulation.reference import Reference, follow
 from wfe.testing.simulation.scenario import StartOp
 
@@ -21,25 +22,19 @@ if TYPE_CHECKING:
     from wfe.testing.simulation.ledger import Operation
     from wfe.testing.simulation.world import World
 
-__all__ = ["verdict"]
+__all__ = ["Judge", "verdict"]
 
 _TOLD_WITHIN = 5.0
-_ENDS = {
-    LifecycleKind.WORKFLOW_COMPLETED: WorkflowStatus.COMPLETE,
-    LifecycleKind.WORKFLOW_FAILED: WorkflowStatus.FAILED,
-    LifecycleKind.WORKFLOW_CANCELLED: WorkflowStatus.CANCELLED,
-    LifecycleKind.WORKFLOW_TERMINATED: WorkflowStatus.TERMINATED,
-}
 
 
 def verdict(world: World) -> list[str]:
     """List every broken rule."""
-    judge = _Judge(world)
-    checks = (judge.starts, judge.ends, judge.histories, judge.results, judge.events, judge.controls, judge.answers)
+    judge = Judge(world)
+    checks = (judge.starts, judge.ends, judge.results, judge.events, judge.controls, judge.answers, judge.places)
     return [text for check in checks for text in check()]
 
 
-class _Judge:
+class Judge:
     """Looks at a world that has come to rest."""
 
     def __init__(self, world: World) -> None:
@@ -54,27 +49,34 @@ class _Judge:
 
     def starts(self) -> Iterator[str]:
         """S1 to S3."""
-        digests = {id(op): digest_of(op.definition, encode_value({"x": op.x, "key": op.id})) for op in self._ops()}
+        roots = {op.id for op in self._ops() if op.named}
         for operation in self._done("start"):
             op = operation.argument
             assert isinstance(op, StartOp)
-            instance_id = operation.instance or str(operation.answer)
-            stored = self._tables.instances.get(instance_id)
+            digests = [digest_of(op.definition, encode_value(given)) for given in inputs_of(op)]
             if operation.outcome == "ok":
-                if stored is None:
-                    yield f"S1: the start of {instance_id} was acknowledged, and it is not there"
-                elif stored.digest != digests[id(op)] or stored.definition.id != op.definition:
-                    yield f"S2: {instance_id} is not what was started"
-            elif isinstance(operation.answer, StartConflict) and stored is not None:
-                if stored.digest == digests[id(op)]:
-                    yield f"S2: a start of {instance_id} was refused, although it is the same"
-        roots = {op.id for op in self._ops() if op.named} | {
-            str(operation.answer) for operation in self._done("start") if operation.outcome == "ok"
-        }
+                answer = operation.answer
+                started = [str(each) for each in (answer if isinstance(answer, list) else [answer])]
+                roots.update(started)
+                if len(set(started)) != len(digests):
+                    yield f"S2: {len(digests)} starts gave {started}"
+                for instance_id, digest in zip(started, digests, strict=False):
+                    yield from self._started(instance_id, op, digest)
+            elif isinstance(operation.answer, StartConflict):
+                stored = self._tables.instances.get(operation.instance)
+                if stored is not None and stored.digest == digests[0]:
+                    yield f"S2: a start of {stored.id} was refused, although it is the same"
         prefixes = tuple(f"h{machine.index}." for machine in self._world.machines)
         for instance in self._tables.instances.values():
             if instance.parent is None and instance.id not in roots and not instance.id.startswith(prefixes):
                 yield f"S3: nobody has started {instance.id}"
+
+    def _started(self, instance_id: str, op: StartOp, digest: bytes) -> Iterator[str]:
+        stored = self._tables.instances.get(instance_id)
+        if stored is None:
+            yield f"S1: the start of {instance_id} was acknowledged, and it is not there"
+        elif stored.digest != digest or stored.definition.id != op.definition:
+            yield f"S2: {instance_id} is not what was started"
 
     def _ops(self) -> list[StartOp]:
         return [operation.argument for operation in self._done("start") if isinstance(operation.argument, StartOp)]
@@ -82,7 +84,7 @@ class _Judge:
     # Ends
 
     def ends(self) -> Iterator[str]:
-        """W1, and nothing left of what has ended."""
+        """W1 and M2, and nothing left of what has ended (T1)."""
         for instance in self._tables.instances.values():
             if not instance.has_ended:
                 yield (
@@ -93,34 +95,10 @@ class _Judge:
             elif instance.inbox or instance.waits or instance.items or instance.wake_at is not None:
                 yield f"T1: {instance.id} has ended, and something of it is left"
 
-    def histories(self) -> Iterator[str]:
-        """T3, and exactly one end."""
-        rows: dict[str, list[Any]] = {}
-        for row in self._tables.log.values():
-            rows.setdefault(row.instance_id, []).append(row)
-        for instance in self._tables.instances.values():
-            own = rows.get(instance.id, [])
-            revisions = [row.revision for row in own]
-            if revisions != list(range(1, instance.revision + 1)):
-                yield f"T3: the revisions of {instance.id} are {revisions}"
-            following = 1
-            records: list[LogRecord] = []
-            for row in own:
-                if row.count:
-                    if row.first_sequence != following:
-                        yield f"T9: {instance.id} announces {row.first_sequence} after {following - 1}"
-                    following = row.first_sequence + row.count
-                    records.extend(decode_records(row.records))
-            ends = [record.kind for record in records if record.kind in _ENDS]
-            if instance.has_ended and (len(ends) != 1 or records[-1].kind is not ends[0]):
-                yield f"T7: {instance.id} announced the ends {ends}, its last word was {records[-1].kind}"
-            elif instance.has_ended and _ENDS[ends[0]] != instance.status:
-                yield f"T9: {instance.id} announced {ends[0]} and is {instance.status}"
-
     # Results
 
     def results(self) -> Iterator[str]:
-        """T8 and the data: each instance ends as its plan says."""
+        """T8, E4 and M1: each instance ends with the status and the data that its plan says."""
         for instance in self._tables.instances.values():
             if instance.has_ended:
                 yield from self._result(instance)
@@ -132,13 +110,16 @@ class _Judge:
             self._world.plans[instance.definition.id],
             self._world.plans,
             given,
-            lambda name, key: [
+            lambda name, key, since: [
                 json.loads(event.payload)
                 for event in self._tables.topics.get((name, key), ())
-                if event.time >= instance.created_at
+                if event.time >= (instance.created_at if since is None else since)
             ],
         )
         status = WorkflowStatus(instance.status)
+        if _ran_out_of_time(instance):
+            yield from self._overdue(instance)
+            return
         if status not in reference.statuses:
             if status not in self._excused(instance, reference):
                 wanted = sorted(reference.statuses)
@@ -148,6 +129,13 @@ class _Judge:
             for text in reference.differences(data):
                 yield f"T8: {instance.id} of {instance.definition.id} ({status}): {text}"
             yield from self._children(instance, data, reference)
+
+    def _overdue(self, instance: Instance) -> Iterator[str]:
+        limit = self._world.plans[instance.definition.id].limit
+        assert instance.ended_at is not None
+        early = self._world.watching.tolerance
+        if limit is None or instance.ended_at + early < instance.created_at + limit * MICROSECONDS_PER_SECOND:
+            yield f"M1: {instance.id} ran out of time, although its limit is {limit} s"
 
     def _children(self, instance: Instance, data: dict[str, Any], reference: Reference) -> Iterator[str]:
         children = [self._tables.instances[each] for each in self._tables.children.get(instance.id, ())]
@@ -182,9 +170,10 @@ class _Judge:
     def events(self) -> Iterator[str]:
         """E1, E3, E5 and E7."""
         for operation in self._done("publish"):
-            if operation.outcome == "ok" and operation.instance not in self._tables.events:
-                if operation.instance not in self._tables.future:
-                    yield f"E1: event {operation.instance} was acknowledged, and it is not there"
+            event_id = operation.instance or operation.answer
+            if operation.outcome == "ok" and event_id not in self._tables.events:
+                if event_id not in self._tables.future:
+                    yield f"E1: event {event_id} was acknowledged, and it is not there"
         for topic, waiting in self._tables.waiting.items():
             for wait in waiting.values():
                 if any(wait.matches(event) for event in self._tables.topics.get(topic, ())):
@@ -193,6 +182,9 @@ class _Judge:
             numbers = [event.sequence for event in events]
             if numbers != sorted(set(numbers)) or [e.time for e in events] != sorted(e.time for e in events):
                 yield f"E5: the events of {topic} are not in order: {numbers}"
+            ids = [event.id for event in events]
+            if len(set(ids)) != len(ids):
+                yield f"E7: the events of {topic} are {ids}"
         late = [
             event
             for event in self._tables.future.values()
@@ -244,11 +236,18 @@ class _Judge:
         instance = self._tables.instances.get(operation.instance)
         if instance is None or instance.ended_at is None:
             return
-        over = (instance.ended_at - self._world.began) / MICROSECONDS_PER_SECOND
+        over = self._world.watching.ended_at[instance.id]
         since = max(over, operation.invoked, self._world.healed_at)
         until = self._world.loop.time() if operation.ended is None else operation.ended
         if until - since > _TOLD_WITHIN:
             yield f"W1: {instance.id} had ended at {over:.3f}, and who waited was not told: {operation}"
+
+    def places(self) -> Iterator[str]:
+        """Q6: a host that runs nothing has all its room."""
+        for machine in self._world.machines:
+            core = machine.life.core
+            if core is not None and not self._tables.live and core.bodies.active:
+                yield f"Q6: {machine.life.name} has nothing to run, and {core.bodies.active} of its places are taken"
 
     def answers(self) -> Iterator[str]:
         """What a client was told by `wait` is what is stored."""
@@ -261,3 +260,8 @@ class _Judge:
             instance = self._tables.instances.get(result.id)
             if instance is None or (instance.status, json.loads(instance.data)) != (result.status, result.data):
                 yield f"T9: a client was told that {result.id} ended {result.status} {result.data}"
+
+
+def _ran_out_of_time(instance: Instance) -> bool:
+    error = decode_head(instance.head).error
+    return error is not None and error.code == "workflow_timeout"

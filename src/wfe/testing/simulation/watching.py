@@ -5,12 +5,14 @@ The names are those of the guarantees: T are transitions, M timers, L leases, A 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from wfe.engine.failing import HELD, HELD_ENTERING
-from wfe.engine.state import InstanceState, decode_head, decode_pointers, encode_head, encode_pointer
+from wfe.engine.state import decode_head, decode_pointers
+from wfe.host.trials import QUARANTINE_AFTER
+from wfe.model.definition import DefinitionKey
 from wfe.model.lifecycle import LogRecord, decode_records
 from wfe.model.moment import Moment
 from wfe.model.pointer import Pointer
@@ -19,20 +21,21 @@ from wfe.ports.store import (
     Batch,
     ClaimReply,
     CommitReply,
-    ItemsRow,
     LoadedInstance,
+    Start,
     StartOutcome,
     TransitionOutcome,
     TransitionWrite,
 )
 from wfe.providers.memory.tables import Instance, Tables
+from wfe.testing.simulation.deliveries import Deliveries
 from wfe.testing.simulation.ledger import BodyEntry
+from wfe.testing.simulation.stored import differences, shape_problems, wake_problems
 
 if TYPE_CHECKING:
-    from wfe.host.runner import Runner
     from wfe.testing.simulation.machines import Life
 
-__all__ = ["Watching", "loaded"]
+__all__ = ["Watching"]
 
 _RESULTS = {LifecycleKind.STEP_SUCCEEDED, LifecycleKind.STEP_SKIPPED, LifecycleKind.STEP_CANCELLED}
 
@@ -53,15 +56,29 @@ class _Before:
 class Watching:
     """Remembers what has been committed, and notes every broken rule."""
 
-    def __init__(self, tables: Tables, tolerance: Moment) -> None:
+    def __init__(self, tables: Tables, tolerance: Moment, clock: Callable[[], float]) -> None:
         """Begin to watch.
 
         Args:
             tolerance: Microseconds by which a timer may be early: what a drifting clock gains until a reply shows it.
+            clock: Gives virtual time.
         """
         self._tables = tables
-        self._tolerance = tolerance
+        self.tolerance = tolerance
+        self._clock = clock
         self._before: dict[str, dict[str, _Before]] = {}
+        self._deliveries = Deliveries(tables, self.broken)
+        self._definitions: dict[str, DefinitionKey] = {}
+        self._sessions: dict[str, str] = {}
+        self._latest = 0
+        self._deaths: Counter[str] = Counter()
+        """Activations without a commit that a death has ended."""
+        self._at_once: Counter[str] = Counter()
+        """How many bodies each process runs."""
+        self.taken: Counter[str] = Counter()
+        """How often each instance was taken."""
+        self.ended_at: dict[str, float] = {}
+        """Virtual times at which instances ended."""
         self._fences: dict[str, int] = {}
         self._results: dict[tuple[str, int], LifecycleKind] = {}
         self._running: dict[tuple[str, str, int], BodyEntry] = {}
@@ -101,12 +118,15 @@ class Watching:
         runner = None if core is None else core.runners.get(write.instance_id)
         if runner is None or (runner.fence, runner.state.revision) != (instance.fence, instance.revision):
             return
-        for what in _differences(runner, instance):
+        for what in differences(runner, instance):
             self.broken("T10", f"{instance.id}@{instance.revision}: the holder's {what} is not what is stored")
 
     def after_commit(self, batch: Batch, reply: CommitReply) -> None:
         """Check what was accepted."""
         before = self._before.pop(batch.id, {})
+        if reply.now < self._latest:
+            self.broken("M5", f"store time went back from {self._latest} to {reply.now}")
+        self._latest = max(self._latest, reply.now)
         for write, outcome in zip(batch.transitions, reply.transitions, strict=True):
             old = before.get(write.instance_id)
             if old is None:
@@ -114,17 +134,58 @@ class Watching:
             if outcome is TransitionOutcome.ACCEPTED:
                 self.accepted += 1
                 self._accepted(write, old, batch.session, reply.now)
-            elif outcome is TransitionOutcome.FENCED:
-                self.fenced += 1
+            else:
+                self.fenced += outcome is TransitionOutcome.FENCED
+                self._refused(write, old)
         for start, started in zip(batch.starts, reply.starts, strict=True):
             if started is StartOutcome.CREATED:
-                self._note_results(start.id, start.changes.records)
+                self.created(start, reply.now)
         for taken in reply.taken:
-            self._taken(taken.id, taken.fence)
+            self._taken(taken)
+        self._deliveries.after_commit(batch, reply)
+
+    def created(self, start: Start, now: Moment) -> None:
+        """Check a new instance."""
+        self._note_results(start.id, start.changes.records)
+        instance = self._tables.instances.get(start.id)
+        if instance is None:
+            self.broken("S3", f"{start.id} was started, and is not there")
+            return
+        if instance.revision != 1 or (start.changes.data is not None and instance.data != start.changes.data):
+            self.broken("S3", f"{start.id} is not there as it was started")
+        self._note_end(instance)
+        for text in wake_problems(instance, decode_pointers(instance.packed_pointers()), now):
+            self.broken("Q1", f"the start of {start.id}: {text}")
+
+    def _note_end(self, instance: Instance) -> None:
+        if instance.has_ended:
+            self.ended_at.setdefault(instance.id, self._clock())
+
+    def _refused(self, write: TransitionWrite, old: _Before) -> None:
+        instance = self._tables.instances[write.instance_id]
+        if (instance.revision, instance.status) != (old.revision, old.status):
+            self.broken("T1", f"{write.instance_id}@{write.revision} was refused, and has changed something")
+
+    def _check_written(self, name: str, write: TransitionWrite, instance: Instance) -> None:
+        changes = write.changes
+        kept = [row for row in changes.consumed if row in instance.inbox]
+        if kept:
+            self.broken("T1", f"{name} consumed the messages {kept}, and they are there")
+        documents = [(changes.data, instance.data), (changes.values, instance.values), (changes.head, instance.head)]
+        if any(new is not None and new != there for new, there in documents):
+            self.broken("T1", f"{name} is not there as it was written")
+        if any(instance.pointers.get(row.slot) != row.state for row in changes.pointers):
+            self.broken("T1", f"{name} wrote pointers that are not there")
+        if any(child.id not in self._tables.instances for child in changes.children):
+            self.broken("T1", f"{name} started children that are not there")
+        if self._definitions.setdefault(instance.id, instance.definition) != instance.definition:
+            self.broken("V1", f"{name} is of {instance.definition}, and was of {self._definitions[instance.id]}")
 
     def _accepted(self, write: TransitionWrite, old: _Before, session: str, now: Moment) -> None:
         name = f"{write.instance_id}@{write.revision}"
         instance = self._tables.instances[write.instance_id]
+        self._deaths.pop(instance.id, None)
+        self._note_end(instance)
         if old.fence != write.fence:
             self.broken("L2", f"{name} was accepted with fence {write.fence}, while {old.fence} held")
         if old.owner not in {session, None}:
@@ -142,8 +203,11 @@ class Watching:
         after = decode_pointers(instance.packed_pointers())
         self._check_timers(name, old, after, records, now)
         self._note_results(write.instance_id, write.changes.records)
-        for text in _shape_problems(instance, after):
+        self._check_written(name, write, instance)
+        for text in shape_problems(instance, after):
             self.broken("T10", f"{name}: {text}")
+        for text in wake_problems(instance, after, now):
+            self.broken("Q1", f"{name}: {text}")
 
     def _check_timers(
         self, name: str, old: _Before, after: Mapping[int, Pointer], records: list[LogRecord], now: Moment
@@ -159,7 +223,7 @@ class Watching:
             record = moved.get(number)
             timed_out = record is not None and record.error is not None and record.error.code == "event_timeout"
             fired = record is not None and (pointer.status is PointerStatus.SLEEPING or timed_out)
-            if fired and pointer.wake > now + self._tolerance:
+            if fired and pointer.wake > now + self.tolerance:
                 self.broken("M1", f"{name}: pointer {number} was woken {(pointer.wake - now) / 1e6:.6f} s early")
             same = after.get(number)
             if (
@@ -187,27 +251,67 @@ class Watching:
     def after_claim(self, reply: ClaimReply) -> None:
         """Check the fences of what was taken."""
         for taken in reply.instances:
-            self._taken(taken.id, taken.fence)
+            self._taken(taken)
 
-    def _taken(self, instance_id: str, fence: int) -> None:
+    def _taken(self, taken: LoadedInstance) -> None:
+        instance_id, fence = taken.id, taken.fence
+        self.taken[instance_id] += 1
         if fence <= self._fences.get(instance_id, 0):
             self.broken("L1", f"{instance_id} was taken with fence {fence}, after {self._fences[instance_id]}")
+        if taken.activations <= self._deaths[instance_id]:
+            self.broken(
+                "Q5",
+                f"{instance_id} was taken for the {taken.activations}th time, and {self._deaths[instance_id]} "
+                "of its hosts have died without a commit",
+            )
         self._fences[instance_id] = fence
+
+    # Hosts
+
+    def released(self, ids: Iterable[str]) -> None:
+        """Given back unchanged, an activation does not count; a host may have died while that was on its way."""
+        for each in ids:
+            instance = self._tables.instances.get(each)
+            if instance is not None:
+                self._deaths[each] = min(self._deaths[each], instance.activations)
+
+    def session_begun(self, process: str, session: str) -> None:
+        """A host has begun a session."""
+        if self._sessions.setdefault(session, process) != process:
+            self.broken("L5", f"the session {session} of {process} was begun by {self._sessions[session]}")
+
+    def died(self, session: str) -> None:
+        """A host is gone; what it held and has not committed since counts as an activation without a commit."""
+        for instance in self._tables.live.values():
+            if instance.owner == session and instance.activations:
+                self._deaths[instance.id] += 1
 
     # Bodies
 
-    def begun(self, life: Life, entry: BodyEntry, *, last_renewed: float, ttl: float) -> None:
-        """Check whether a body may begin here and now."""
+    def begun(
+        self, life: Life, entry: BodyEntry, *, last_renewed: float, ttl: float, limit: int, was_ready: bool
+    ) -> None:
+        """Check whether a body may begin here and now.
+
+        Args:
+            last_renewed: When its host's session was renewed last, by the machine's steady clock.
+            ttl: How long a session lasts without.
+            limit: How many bodies its host may run at once.
+            was_ready: It had been told to begin when its process was made to stand still.
+        """
         name = f"{entry.instance} pointer {entry.pointer} ({entry.step}) attempt {entry.attempt} on {entry.host}"
         first = self._keys.setdefault((entry.instance, entry.pointer), entry.key)
         if first != entry.key:
             self.broken("T4", f"{name}: the idempotency key was {first}, now {entry.key}")
-        if life.clock.monotonic() - last_renewed > ttl:
+        if life.clock.monotonic() - last_renewed > ttl and not was_ready:
             self.broken("L4", f"{name} began {life.clock.monotonic() - last_renewed:.2f} s after the last renewal")
         place = (entry.host, entry.instance, entry.pointer)
         if place in self._running:
             self.broken("T4", f"{name} began while another body of this pointer runs on this host")
         self._running[place] = entry
+        self._at_once[entry.host] += 1
+        if self._at_once[entry.host] > limit:
+            self.broken("Q6", f"{name}: {self._at_once[entry.host]} bodies run there at once, and {limit} may")
         if entry.holds and not life.in_flight.get(entry.instance) and entry.instance not in life.unsure:
             for rule, text in self._wrongly_begun(entry):
                 self.broken(rule, f"{name}: {text}")
@@ -223,6 +327,8 @@ class Watching:
             return
         if instance.status == WorkflowStatus.SUSPENDED:
             yield "A2", "the instance is suspended"
+        if instance.activations > QUARANTINE_AFTER:
+            yield "Q4", f"it is the {instance.activations}th activation without a commit"
         if decode_head(instance.head).stopping is not None:
             yield "A1", "the instance is being cancelled"
         result = self._results.get((entry.instance, entry.pointer))
@@ -237,81 +343,5 @@ class Watching:
 
     def ended(self, entry: BodyEntry) -> None:
         """A body is over."""
-        self._running.pop((entry.host, entry.instance, entry.pointer), None)
-
-
-def loaded(instance: Instance) -> InstanceState:
-    """Give the state that a host would load."""
-    row = LoadedInstance(
-        id=instance.id,
-        definition=instance.definition,
-        fence=instance.fence,
-        revision=instance.revision,
-        run=instance.run,
-        head=instance.head,
-        data=instance.data,
-        values=instance.values,
-        created_at=instance.created_at,
-        pointers=instance.packed_pointers(),
-        items=[ItemsRow(pointer, instance.items[pointer]) for pointer in sorted(instance.items)],
-        inbox=(),
-        name=instance.name,
-        reference=instance.reference,
-        parent=instance.parent,
-    )
-    return InstanceState.loaded(row)
-
-
-def _differences(runner: Runner, instance: Instance) -> Iterator[str]:
-    mine, stored = runner.state, loaded(instance)
-    pairs: list[tuple[str, Any, Any]] = [
-        ("head", encode_head(mine.head), instance.head),
-        ("data", mine.data, instance.data),
-        ("values", mine.values, instance.values),
-        ("items", mine.items, stored.items),
-        ("creation time", mine.created_at, instance.created_at),
-        ("running pointers", mine.running, stored.running),
-        ("pending pointers", mine.pending, stored.pending),
-        ("earliest timer", mine.timers.earliest(), stored.timers.earliest()),
-    ]
-    for what, one, other in pairs:
-        if one != other:
-            yield f"{what} ({one!r}, stored {other!r})"
-    own = {pointer.slot: encode_pointer(pointer) for pointer in mine.pointers.values()}
-    if own != instance.pointers:
-        slots = [slot for slot in {*own, *instance.pointers} if own.get(slot) != instance.pointers.get(slot)]
-        yield f"pointers in slots {slots}"
-
-
-def _shape_problems(instance: Instance, pointers: Mapping[int, Pointer]) -> Iterator[str]:
-    """What no stored state may look like."""
-    if len(pointers) != len(instance.pointers):
-        yield "one pointer is stored in two slots"
-    if instance.has_ended:
-        live = [pointer.id for pointer in pointers.values() if pointer.status is not PointerStatus.FAILED]
-        if live:
-            yield f"it has ended, and pointers {live} are live"
-        return  # what has failed stays to be seen, without the containers that were around it
-    for pointer in pointers.values():
-        if pointer.scope and pointer.scope not in pointers:
-            yield f"pointer {pointer.id} is in scope {pointer.scope}, which is gone"
-    waiting = {
-        (pointer.id, pointer.waits)
-        for pointer in pointers.values()
-        if pointer.status is PointerStatus.WAITING_FOR_EVENT and not pointer.child
-    }
-    lost = waiting.difference(instance.waits, {(row.pointer, row.wait) for row in instance.inbox.values()})
-    if lost:
-        yield f"pointers {sorted(lost)} wait without a subscription"
-    over = set(instance.waits).difference(waiting)
-    if over:
-        yield f"subscriptions {sorted(over)} have no pointer that waits"
-    children: dict[int, int] = {}
-    for pointer in pointers.values():
-        if pointer.scope and (pointer.status is not PointerStatus.FAILED or pointer.phase in {HELD, HELD_ENTERING}):
-            children[pointer.scope] = children.get(pointer.scope, 0) + 1
-    if decode_head(instance.head).stopping is not None:
-        return
-    for number, pointer in pointers.items():
-        if pointer.open != children.get(number, 0):
-            yield f"container {number} counts {pointer.open} open branches, and has {children.get(number, 0)}"
+        if self._running.pop((entry.host, entry.instance, entry.pointer), None) is not None:
+            self._at_once[entry.host] -= 1

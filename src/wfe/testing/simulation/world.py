@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,15 @@ from wfe.testing.simulation.loop import Process, SimulatedLoop
 from wfe.testing.simulation.machines import LEASE_TTL, HostGone, Life, SimulatedMachine
 from wfe.testing.simulation.network import Network
 from wfe.testing.simulation.provider import Exchange
+from wfe.testing.simulation.shapes import Work, nodes_of
 from wfe.testing.simulation.trace import Trace
 from wfe.testing.simulation.watching import Watching
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wfe.model.context import StepExecutionContext
+    from wfe.model.definition import WorkflowDefinition
     from wfe.ports.store import Batch, ClaimReply, CommitReply
     from wfe.providers.memory.tables import Instance, Tables
     from wfe.testing.simulation.building import Data
@@ -34,21 +39,31 @@ class World:
         self.loop = loop
         self.scenario = scenario
         self.trace = Trace(loop)
-        self.memory = MemoryProvider(clock=SkewedClock(loop))
-        self.began = self.tables.now()
-        """Store time at the beginning."""
-        self.network = Network(loop, f"{scenario.seed}:network", scenario.weather, self.trace)
+        self.seen: Counter[str] = Counter()
+        """How often what happened, for the check that everything does in many seeds."""
+        self.store_clock = SkewedClock(loop)
+        self.memory = MemoryProvider(clock=self.store_clock)
+        self.network = Network(loop, f"{scenario.seed}:network", scenario.weather, self.trace, self.seen)
         self.exchange = Exchange()
         self.ledger = Ledger()
         drifts = any(machine.drift > 0 for machine in scenario.machines)
         tolerance = 0.005 + (2 * scenario.weather.usual if drifts else 0.0)
-        self.watching = Watching(self.tables, int(tolerance * 1_000_000))
+        self.watching = Watching(self.tables, int(tolerance * 1_000_000), loop.time)
         self.definitions = [build(plan) for plan in scenario.plans]
         self.plans = {plan.id: plan for plan in scenario.plans}
+        children = {child for plan in scenario.plans for child in plan.children}
+        self.roots = [definition for definition in self.definitions if definition.id not in children]
+        """Definitions that are no child of another one."""
+        self.withheld: list[WorkflowDefinition[Data]] = []
+        """Definitions that no host gets."""
         self.machines: list[SimulatedMachine] = []
         self.is_healed = False
         self.healed_at = 0.0
+        self.follows_to_the_end = False
+        """Whether a client has heard all announcements."""
         self.killed = 0
+        self._deaths: Counter[tuple[str, str]] = Counter()
+        """How many hosts each poisonous pointer has killed."""
         self._last_renewed: dict[str, float] = {}
 
     def random(self, name: str) -> Random:
@@ -76,6 +91,35 @@ class World:
     def unfinished(self) -> list[Instance]:
         """List the instances that have not ended."""
         return list(self.tables.live.values())
+
+    def idle(self) -> list[Instance]:
+        """List the instances that are due, and that no living session holds."""
+        tables = self.tables
+        now = tables.now()
+        return [each for each in tables.stirring.values() if each.is_due(now) and tables.holder(each) is None]
+
+    def set_store_clock_right(self) -> None:
+        """End the effects of a store clock that was set back: store time runs again."""
+        behind = self.tables.now() - self.store_clock.now()
+        self.store_clock.offset += max(0, behind) / 1_000_000
+
+    def host_died(self, life: Life) -> None:
+        """Note the end of a process, whatever ended it."""
+        self.killed += 1
+        core = life.core
+        if core is not None:
+            self.watching.died(core.session_id)
+        if self.is_healed:
+            self.healed_at = self.loop.time()
+
+    def body_kills(self, context: StepExecutionContext[Data], kills: int) -> bool:
+        """Tell whether a body takes its host down; so many do, for each pointer."""
+        place = (context.workflow.id, context.pointer_id)
+        if self._deaths[place] >= kills:
+            return False
+        self._deaths[place] += 1
+        self.seen["poison"] += 1
+        return True
 
     def suspended(self) -> list[str]:
         """List the instances that are suspended."""
@@ -109,6 +153,7 @@ class World:
         outcomes = [*reply.transitions, *reply.starts, *(each.outcome for each in reply.publishes), *reply.inbox]
         self.trace.note(life.name, f"committed: {' '.join(str(getattr(each, 'value', each)) for each in outcomes)}")
         self.watching.after_commit(batch, reply)
+        self.seen.update(f"commit {getattr(each, 'value', each)}" for each in outcomes)
         if life.trap == "after commit":
             life.kill("killed after a commit")
 
@@ -121,9 +166,16 @@ class World:
         if life.trap == "after claim" and reply.instances:
             life.kill("killed after a claim")
 
+    def after_release(self, ids: Sequence[str]) -> None:
+        self.watching.released(ids)
+
     def renewed(self, process: Process) -> None:
         life = _life(process)
         self._last_renewed[life.name] = life.clock.monotonic()
+
+    def session_begun(self, process: Process, session: str) -> None:
+        self.renewed(process)
+        self.watching.session_begun(_life(process).name, session)
 
     # What bodies tell
 
@@ -132,7 +184,16 @@ class World:
         self.ledger.bodies.append(entry)
         self.trace.note(life.name, f"body {step} of {entry.instance} begins, pointer {entry.pointer}.{entry.attempt}")
         last = self._last_renewed.get(life.name, 0.0)
-        self.watching.begun(life, entry, last_renewed=last, ttl=LEASE_TTL)
+        limit = self.scenario.machines[life.machine].max_concurrency
+        # A body with a time limit is a task of a task.
+        was_ready = life.process.was_just_paused(2 if self._is_limited(context, step) else 1)
+        self.watching.begun(life, entry, last_renewed=last, ttl=LEASE_TTL, limit=limit, was_ready=was_ready)
+
+    def _is_limited(self, context: StepExecutionContext[Data], step: str) -> bool:
+        plan = self.plans[context.workflow.definition_id]
+        return plan.patience is not None or any(
+            isinstance(node, Work) and node.id == step and node.hangs for node in nodes_of(plan.root)
+        )
 
     def body_ended(self, life: Life, context: StepExecutionContext[Data], step: str, how: str) -> None:
         entry = self._entry(how, life, context, step)
