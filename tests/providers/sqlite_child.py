@@ -62,6 +62,14 @@ async def hold(provider: SQLiteProvider, *, fork: bool) -> None:
     signal.pause()
 
 
+async def listen(provider: SQLiteProvider) -> None:
+    """Begin a session and to receive hints, and wait to be killed."""
+    await provider.lease.begin("child", name="child", ttl=HOUR)
+    await provider.hints.open("child", lambda _: None)
+    say("listening")
+    signal.pause()
+
+
 async def hint(provider: SQLiteProvider) -> None:
     """Send a hint to everybody."""
     await provider.hints.open("child", lambda _: None)
@@ -109,6 +117,8 @@ async def main(verb: str, path: str, argument: str = "") -> None:
             await write_some(provider, int(argument))
         case "hold":
             await hold(provider, fork=argument == "fork")
+        case "listen":
+            await listen(provider)
         case "hint":
             await hint(provider)
         case "fill":

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,6 @@ from wfe.testing.conformance.values import DEFINITION, announcements
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -161,10 +161,30 @@ async def test_socket_of_dead_session_is_removed(provider: SQLiteProvider, tmp_p
     assert bound is not None
     asyncio.get_running_loop().remove_reader(bound)
     bound.close()
+    os.utime(stale, (0, 0))  # young ones stay, as they may be coming to life
 
     await provider.hints.send(None, [Hint(HintKind.WORK, ())])
 
     assert not stale.exists()
+
+
+async def test_next_host_tidies_up_after_a_killed_one(provider: SQLiteProvider, tmp_path: Path) -> None:
+    """What a killed process has left beside the file (socket, lock, unfinished file) goes when the next host begins."""
+    child = started("listen", tmp_path)
+    line_of(child)
+    killed(child)
+    assert provider.hints._stem is not None
+    left = [tmp_path / "wfe.db-host-child", tmp_path / "wfe.db-new-draft", Path(f"{provider.hints._stem}child")]
+    left[1].touch()
+    for path in left:
+        os.utime(path, (0, 0))
+
+    await provider.lease.begin("host", name="host", ttl=HOUR)
+    await provider.store.claim("host", [DEFINITION], 10)
+    await provider.hints.open("host", lambda _: None)
+
+    assert [path.name for path in left if path.exists()] == []
+    await provider.lease.end("host")
 
 
 async def test_announcements_of_another_process(provider: SQLiteProvider, tmp_path: Path) -> None:

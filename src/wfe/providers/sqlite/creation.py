@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing, suppress
+from pathlib import Path
 from uuid import uuid4
 
 from wfe.model.errors import ConfigurationError
 from wfe.providers.sqlite.place import MEMORY, Place
 from wfe.providers.sqlite.schema import migrate
 
-__all__ = ["create"]
+__all__ = ["create", "draft_path"]
 
 _WAL_VERSIONS = slice(18, 20)
 """Where the header of a database file says that it is written with a write-ahead log."""
@@ -28,7 +29,7 @@ def create(place: Place) -> None:
     """
     if place.path is None or place.path.exists():
         return
-    draft = place.beside(f"-new-{uuid4().hex}")
+    draft = draft_path(place, uuid4().hex)
     try:
         _write(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), _image(place))
         with suppress(FileExistsError):
@@ -42,6 +43,11 @@ def create(place: Place) -> None:
         ) from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def draft_path(place: Place, name: str) -> Path:
+    """Give the path of a file that is being made."""
+    return place.beside(f"-new-{name}")
 
 
 def _image(place: Place) -> bytes:

@@ -7,10 +7,11 @@ import sqlite3
 from wfe.model.errors import ConfigurationError, DataError, ProviderUnavailable, WfeError
 from wfe.providers.sqlite.place import Place
 
-__all__ = ["CommitUnknown", "breaks_connection", "is_busy", "translated"]
+__all__ = ["DAMAGE_ADVICE", "CommitUnknown", "breaks_connection", "is_busy", "is_damage", "translated"]
 
 BUSY_LIMIT_SECONDS = 30.0
 
+DAMAGE_ADVICE = "stop all its users, keep a copy, and restore a backup or use `sqlite3 … .recover`"
 _ADVICE = {
     sqlite3.SQLITE_BUSY: (
         f"another process has held its write lock for {BUSY_LIMIT_SECONDS:.0f} s; "
@@ -23,9 +24,7 @@ _ADVICE = {
     sqlite3.SQLITE_IOERR: "the disk answered with an error; see the system log, and free space if it is full",
     sqlite3.SQLITE_FULL: "the disk is full; free some space, then it goes on by itself",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; see that its folder exists and may be written",
-    sqlite3.SQLITE_CORRUPT: (
-        "it is damaged; stop all its users, keep a copy, and restore a backup or use `sqlite3 … .recover`"
-    ),
+    sqlite3.SQLITE_CORRUPT: f"it is damaged; {DAMAGE_ADVICE}",
     sqlite3.SQLITE_NOTADB: "it is not a SQLite database; name another file",
     sqlite3.SQLITE_NOMEM: "memory is exhausted",
     sqlite3.SQLITE_PROTOCOL: "its locks could not be taken; too many processes open it at once",
@@ -58,6 +57,11 @@ class CommitUnknown(ProviderUnavailable):
 def is_busy(error: sqlite3.Error) -> bool:
     """Tell whether only a lock of another connection was in the way."""
     return _primary(error) == sqlite3.SQLITE_BUSY
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Tell whether the file is not what SQLite has written."""
+    return _primary(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def breaks_connection(error: sqlite3.Error) -> bool:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -25,6 +26,7 @@ _LONGEST_PATH = 104
 _LONGEST_SESSION = 40
 _LARGEST_DATAGRAM = 32_768
 _TAKEN_AT_ONCE = 64
+_YOUNG_SECONDS = 10.0
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Hint])
 
@@ -54,6 +56,8 @@ class SQLiteHints:
         self._socket = _bound(self._path)
         if self._socket is not None:
             self._loop.add_reader(self._socket, self._take)
+            for path in self._others():
+                _remove_if_dead(path)
 
     async def send(self, session: str | None, hints: Collection[Hint]) -> None:
         if self._socket is None or self._stem is None or not hints:
@@ -77,8 +81,7 @@ class SQLiteHints:
         try:
             self._socket.sendto(datagram, str(path))
         except ConnectionRefusedError:
-            # Its process died without removing it.
-            path.unlink(missing_ok=True)
+            _remove_if_dead(path)
         except OSError:
             # Full, gone or not ours to write to: hints may be lost, the sweep finds the work.
             return
@@ -148,6 +151,22 @@ def _bound(path: Path) -> socket.socket | None:
         ours.close()
         return None
     return ours
+
+
+def _remove_if_dead(path: Path) -> None:
+    """Remove a socket that a process has left behind when it was killed.
+
+    Not a young one: between its name and its being there, the system refuses to send to it, too.
+    """
+    try:
+        if time.time() - path.stat().st_mtime < _YOUNG_SECONDS:
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as probe:
+            probe.connect(str(path))
+    except ConnectionRefusedError:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # gone, or not ours to look at
 
 
 def _packed(hints: Collection[Hint]) -> Iterator[bytes]:

@@ -12,7 +12,15 @@ from wfe.providers.sqlite.connection import close, connect, relaxed, writing
 from wfe.providers.sqlite.counters import SystemClock, store_time
 from wfe.providers.sqlite.faults import CommitUnknown, translated
 from wfe.providers.sqlite.place import Place
-from wfe.providers.sqlite.sessions import HostLock, bury, find_dead, lock_path, remove_locks, remove_stale_locks
+from wfe.providers.sqlite.sessions import (
+    HostLock,
+    bury,
+    ended_uncleanly,
+    find_dead,
+    lock_path,
+    remove_leftovers,
+    remove_locks,
+)
 from wfe.providers.sqlite.store import SQLiteStore
 
 __all__ = ["SQLiteLease", "SQLiteRenewer"]
@@ -28,6 +36,7 @@ class SQLiteLease:
         self._locks: dict[str, HostLock] = {}
 
     async def begin(self, session: str, *, name: str, ttl: timedelta) -> None:
+        await self._check()
         lock = self._lock(session)
 
         def insert(connection: sqlite3.Connection) -> None:
@@ -37,7 +46,7 @@ class SQLiteLease:
                     "INSERT INTO session (id, name, expires_at, locked) VALUES (?, ?, ?, ?)",
                     (session, name, expires_at, int(lock is not None)),
                 )
-            remove_stale_locks(connection, self._place)
+            remove_leftovers(connection, self._place)
 
         try:
             await self._store.write(insert)
@@ -73,6 +82,13 @@ class SQLiteLease:
 
     def renewer(self, session: str, ttl: timedelta) -> SQLiteRenewer:
         return SQLiteRenewer(self._place, self._clock, self._store, session, ttl)
+
+    async def _check(self) -> None:
+        """Have the file checked if somebody did not end in good order. After a good end this costs one small read."""
+        if self._place.path is not None and await self._store.read(
+            lambda connection: ended_uncleanly(connection, self._place, store_time(connection, self._clock))
+        ):
+            await self._store.check()
 
     def _lock(self, session: str) -> HostLock | None:
         if self._place.path is None:

@@ -7,13 +7,15 @@ import glob
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from wfe.model.moment import Moment
+from wfe.providers.sqlite.creation import draft_path
 from wfe.providers.sqlite.place import Place
 
-__all__ = ["HostLock", "bury", "find_dead", "lock_path", "remove_locks", "remove_stale_locks"]
+__all__ = ["HostLock", "bury", "ended_uncleanly", "find_dead", "lock_path", "remove_leftovers", "remove_locks"]
 
 _BURIED_AT_ONCE = 1000
 _YOUNG_SECONDS = 60.0
@@ -64,6 +66,15 @@ def find_dead(connection: sqlite3.Connection, place: Place, now: Moment) -> list
         if expires_at <= now or (locked and _is_free(lock_path(place, session))):
             dead.append(number)
     return dead
+
+
+def ended_uncleanly(connection: sqlite3.Connection, place: Place, now: Moment) -> bool:
+    """Tell whether a session is there whose process has died without ending it, or the whole machine with it."""
+    return any(
+        _is_free(path) or (expires_at <= now and not path.exists())
+        for session, expires_at in connection.execute("SELECT id, expires_at FROM session WHERE locked")
+        for path in [lock_path(place, session)]
+    )
 
 
 def bury(connection: sqlite3.Connection, dead: list[int]) -> list[str]:
@@ -118,19 +129,27 @@ def _is_free(path: Path) -> bool:
     return True
 
 
-def remove_stale_locks(connection: sqlite3.Connection, place: Place) -> None:
-    """Remove lock files whose session has no row any more and that nobody locks.
+def remove_leftovers(connection: sqlite3.Connection, place: Place) -> None:
+    """Remove what killed processes have left beside the file: unlocked lock files without a session, unfinished files.
 
-    Young ones stay: their session may be beginning just now.
+    Young ones stay: their session, or their file, may be beginning just now.
     """
     if place.path is None:
         return
-    prefix = lock_path(place, "").name
-    for path in place.path.parent.glob(f"{glob.escape(prefix)}*"):
-        session = unquote(path.name.removeprefix(prefix))
+    for path in _beside(place, draft_path(place, "")):
+        if _is_old(path):
+            path.unlink(missing_ok=True)
+    locks = lock_path(place, "")
+    for path in _beside(place, locks):
+        session = unquote(path.name.removeprefix(locks.name))
         known = connection.execute("SELECT 1 FROM session WHERE id = ?", (session,)).fetchone()
         if known is None and _is_old(path) and _is_free(path):
             path.unlink(missing_ok=True)
+
+
+def _beside(place: Place, stem: Path) -> Iterator[Path]:
+    assert place.path is not None, "there is nothing beside a database in memory"
+    return place.path.parent.glob(f"{glob.escape(stem.name)}*")
 
 
 def _is_old(path: Path) -> bool:

@@ -36,6 +36,7 @@ from wfe.providers.sqlite.names import DefinitionNumbers
 from wfe.providers.sqlite.place import Place
 from wfe.providers.sqlite.reads import Reads
 from wfe.providers.sqlite.schema import migrate
+from wfe.providers.sqlite.soundness import SoundnessCheck
 from wfe.providers.sqlite.upkeep import Upkeep
 from wfe.providers.sqlite.worker import Worker
 
@@ -60,6 +61,7 @@ class SQLiteStore:
         self._reader = self._writer
         if place.path is not None:
             self._reader = Worker("wfe-sqlite-reader", place, self._open_reader)
+        self._check: SoundnessCheck | None = None
         self.committed: Callable[[], None] = lambda: None
         """Called in the loop after each commit that may have written announcements."""
 
@@ -77,6 +79,9 @@ class SQLiteStore:
                 raise
 
     async def close(self) -> None:
+        if self._check is not None:
+            check, self._check = self._check, None
+            await asyncio.get_running_loop().run_in_executor(None, check.stop)
         # The writer last: as the last connection it moves the write-ahead log into the file.
         await self._reader.stop()
         await self._writer.stop()
@@ -85,6 +90,20 @@ class SQLiteStore:
     def is_open(self) -> bool:
         """Whether it was opened and not closed."""
         return self._writer.is_running
+
+    async def check(self) -> None:
+        """Look whether the file is sound. What takes longer than a moment goes on beside the work.
+
+        Raises:
+            ConfigurationError: It is damaged.
+        """
+        if self._place.path is not None and self._check is None:
+            self._check = SoundnessCheck(self._place, self._refuse)
+            await self._check.begin()
+
+    def _refuse(self, why: str) -> None:
+        self._writer.refuse(why)
+        self._reader.refuse(why)
 
     async def write(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Run a job on the writer's connection."""

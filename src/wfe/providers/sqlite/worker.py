@@ -51,6 +51,11 @@ class Worker:
         self._process = 0
         self._pause = 0.0
         self._next_try = 0.0
+        self._refusal = ""
+
+    def refuse(self, why: str) -> None:
+        """Take no more jobs until it is started anew."""
+        self._refusal = why
 
     @property
     def is_running(self) -> bool:
@@ -64,6 +69,7 @@ class Worker:
             ConfigurationError, ProviderUnavailable: It cannot be opened; nothing was begun.
         """
         self._process = os.getpid()
+        self._refusal = ""
         self._pause = self._next_try = 0.0  # what failed before somebody asked anew does not count
         self._jobs = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
@@ -127,6 +133,8 @@ class Worker:
         return outcome[0]
 
     def _refuse_wrong_use(self) -> None:
+        if self._refusal:
+            raise ProviderUnavailable(self._refusal)
         if self._thread is None:
             raise ProviderUnavailable(f"The store {self._place.url} is not open. Open it first.")
         if os.getpid() != self._process:
