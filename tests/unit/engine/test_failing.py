@@ -374,6 +374,19 @@ def test_errors_of_the_engine_have_their_bases() -> None:
     assert world.kinds("a")[-1] == "retrying"
 
 
+def test_a_late_answer_of_an_earlier_attempt_is_dropped() -> None:
+    """The next attempt runs: what the one before answers after all changes nothing."""
+    world = World(plan(body("a"), retry={"a": RetryPolicy(2, Fixed(0))}))
+    late = world.answering("a", field=1)
+    world.fail("a")
+
+    transition = world.advance(late)
+
+    assert transition.changed == transition.gone == []
+    assert world.pointer("a").status is PointerStatus.RUNNING
+    assert world.data == {}
+
+
 def test_a_late_failure_is_dropped() -> None:
     """A failure of an attempt that is over changes nothing."""
     world = World(plan(body("a"), error={"a": Retry(1)}))

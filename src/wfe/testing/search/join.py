@@ -20,7 +20,11 @@ _BRANCHES = (parallel("all", (body("a"),), (delay("d", 5), body("b"))), body("af
 _LOOP = (each("loop", 3, body("a"), max_parallel=2), body("after"))
 _FAIL_FAST = (each("loop", 2, body("a"), fail_fast=True), body("after"))
 _WAIT = (parallel("all", (body("a"),), (wait("w", "news", seconds=5),)), body("after"))
-_RETRIES = {"a": Policies(retry=RetryPolicy(2, Fixed(1)))}
+_TRIES_AGAIN = {
+    False: {"a": Policies(retry=RetryPolicy(2, Fixed(1)))},
+    True: {"a": Policies(retry=RetryPolicy(2, Fixed(0)))},
+}
+"""With a pause of a second before, or (in the loop that fails fast) at once."""
 
 
 class Join:
@@ -48,6 +52,6 @@ class Join:
 
 
 def _world(steps: tuple[Step, ...], budget: dict[str, int]) -> World:
-    world = World(registered(*steps, policies=_RETRIES), hosts=1, budget=budget)
+    world = World(registered(*steps, policies=_TRIES_AGAIN[steps is _FAIL_FAST]), hosts=1, budget=budget)
     start(world, "caller", "A")
     return world
