@@ -24,6 +24,7 @@ class Canary:
     """A fault of one line, and the layer that has to notice it."""
 
     name: str
+    """As docs/guarantees.md names it, after `fault:`."""
     fault: str
     """What the fault is, in a sentence."""
     file: str

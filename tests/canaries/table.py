@@ -12,7 +12,7 @@ _ENGINE_TESTS = "tests/unit/engine"
 
 
 def _suite(provider: str, test: str) -> Tests:
-    return Tests("suites", (f"tests/providers/test_{provider}.py::TestPersistence::{test}",))
+    return Tests("suites", (f"tests/providers/test_{provider}.py::{test}",))
 
 
 def _unit(*tests: str) -> Tests:
@@ -82,7 +82,7 @@ CANARIES: tuple[Canary, ...] = (
         "if instance is not None and instance.owner == session and instance.fence == fence:",
         "if instance is not None:",
         "L2",
-        Search("lease", "a pause and a lost reply", 2_000),
+        _suite("memory", "TestPersistence::test_old_fence_releases_nothing"),
     ),
     Canary(
         "sweeper_writes_what_is_held",
@@ -100,7 +100,7 @@ CANARIES: tuple[Canary, ...] = (
         "reply = tables.replies.get(batch.id)",
         "reply = None",
         "T1",
-        _suite("memory", "test_repeated_batch_gives_the_first_outcomes"),
+        _suite("memory", "TestPersistence::test_repeated_batch_gives_the_first_outcomes"),
     ),
     # The store: events
     Canary(
@@ -210,7 +210,7 @@ CANARIES: tuple[Canary, ...] = (
         "        self.write_log(instance, changes)\n",
         "",
         "H1",
-        _suite("memory", "test_transition_is_logged"),
+        _suite("memory", "TestPersistence::test_transition_is_logged"),
     ),
     Canary(
         "result_row_lost",
@@ -228,7 +228,7 @@ CANARIES: tuple[Canary, ...] = (
         "there = tables.instances.get(start.id)",
         "there = None",
         "K1",
-        _suite("memory", "test_existing_child_is_left_as_it_is"),
+        _suite("memory", "TestPersistence::test_existing_child_is_left_as_it_is"),
     ),
     Canary(
         "guard_without_fence_in_SQL",
@@ -237,7 +237,7 @@ CANARIES: tuple[Canary, ...] = (
         '_GUARD = " WHERE n = ? AND revision = ? AND fence = ?"',
         '_GUARD = " WHERE n = ? AND revision = ? AND ? > 0"',
         "L2",
-        _suite("sqlite", "test_old_fence_is_fenced"),
+        _suite("sqlite", "TestPersistence::test_old_fence_is_fenced"),
     ),
     Canary(
         "guard_without_revision_in_SQL",
@@ -246,7 +246,7 @@ CANARIES: tuple[Canary, ...] = (
         '_GUARD = " WHERE n = ? AND revision = ? AND fence = ?"',
         '_GUARD = " WHERE n = ? AND ? > 0 AND fence = ?"',
         "T3",
-        _suite("sqlite", "test_old_revision_is_stale"),
+        _suite("sqlite", "TestPersistence::test_old_revision_is_stale"),
     ),
     Canary(
         "acknowledged_before_it_is_durable",
@@ -264,7 +264,7 @@ CANARIES: tuple[Canary, ...] = (
         "WHERE i.id = t.id AND i.revision = t.revision AND i.fence = t.fence",
         "WHERE i.id = t.id AND i.revision = t.revision",
         "L2",
-        _suite("postgres", "test_old_fence_is_fenced"),
+        _suite("postgres", "TestPersistence::test_old_fence_is_fenced"),
         is_slow=True,
     ),
     Canary(
@@ -298,10 +298,10 @@ CANARIES: tuple[Canary, ...] = (
     ),
     Canary(
         "merge_drops_a_field",
-        "Of answers that make one transition only the last one's data count.",
-        "engine/transition.py",
-        "data = merge(self.data, patch)",
-        "data = merge(self.state.data, patch)",
+        "A field that is written drops those that were there.",
+        "engine/merging.py",
+        "            fields[name] = msgspec.Raw(text)\n",
+        "            fields.clear(); fields[name] = msgspec.Raw(text)\n",
         "T2",
         _LOOP,
     ),
@@ -408,7 +408,7 @@ CANARIES: tuple[Canary, ...] = (
         "children_not_told",
         "The end of an instance does not reach its children.",
         "engine/flow.py",
-        "draft.cancel_children = True",
+        "draft.cancel_children = draft.definition is None or draft.definition.starts_children",
         "draft.cancel_children = False",
         "A1",
         _unit("test_waiting.py"),
@@ -460,13 +460,22 @@ CANARIES: tuple[Canary, ...] = (
         _EVENTS,
     ),
     Canary(
-        "refused_transition_forgotten",
-        "What a host could not write is not decided again.",
+        "unanswered_transition_taken_for_refused",
+        "A transition that is refused because it was written already, its reply being lost, counts as refused.",
         "host/runner.py",
-        "        self.committing = False\n        self.transition = None\n        messages, rows = self.inflight\n",
-        "        self.committing = False\n        self.transition = None\n        messages, rows = [], []\n",
+        "outcome, unread = TransitionOutcome.ACCEPTED, True",
+        "outcome, unread = TransitionOutcome.STALE, True",
+        "T4",
+        Tests("scenarios", ("tests/scenarios/faults/test_lost_replies.py",)),
+    ),
+    Canary(
+        "unanswered_transition_not_sent_again",
+        "What the store did not answer is not sent again.",
+        "host/committer.py",
+        "            self._load.transitions.append((runner, write))\n\n    async def _one_by_one",
+        "            pass\n\n    async def _one_by_one",
         "W1",
-        _LATE,
+        Simulation(20),
     ),
     Canary(
         "request_of_a_refused_decision_lost",
@@ -504,6 +513,17 @@ CANARIES: tuple[Canary, ...] = (
         "not earliest <= self._offset",
         "M1",
         _STORE_TIME,
+    ),
+    Canary(
+        "pause_begun_anew",
+        "A resume begins the pauses anew that were under way.",
+        "engine/control.py",
+        "    for pointer in draft.live():\n        if pointer.phase in {HELD, HELD_ENTERING}:\n",
+        "    for pointer in draft.live():\n"
+        "        if pointer.wake: draft.put(_replace(pointer, wake=draft.now + 5_000_000))\n"
+        "        if pointer.phase in {HELD, HELD_ENTERING}:\n",
+        "M4",
+        Search("join", "branches and two requests", 1_500),
     ),
     Canary(
         "timer_forgotten_by_a_resume",
@@ -564,8 +584,8 @@ CANARIES: tuple[Canary, ...] = (
         "sweep_takes_nothing",
         "What no hint names is never taken.",
         "host/sweeper.py",
-        "reply = await core.claim(room) if room else None",
-        "reply = None",
+        "reply = await core.taking.claim(room)",
+        "reply = await core.taking.claim(0)",
         "W1",
         Simulation(30),
     ),
@@ -573,11 +593,10 @@ CANARIES: tuple[Canary, ...] = (
         "session_always_sure",
         "A host begins bodies although its session may have expired.",
         "host/session.py",
-        "if silent < self._ttl * _SURE_FOR and not self._is_over:",
-        "if not self._is_over:",
+        "if silent < self._ttl * _SURE_FOR and not self.is_over:",
+        "if not self.is_over:",
         "L4",
-        Simulation(400),
-        is_slow=True,
+        Tests("host tests", ("tests/unit/host/test_session.py",)),
     ),
     Canary(
         "timers_ring_early",

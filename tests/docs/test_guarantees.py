@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.canaries.table import CANARIES
 from wfe.host.fsck import RULES
 from wfe.testing.simulation.rules import RULES as SIMULATED
 
@@ -16,10 +17,9 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
 SUITES = ROOT / "src" / "wfe" / "testing" / "conformance"
 PROMISE = re.compile(r"^\*\*([A-Z]\d+)\*\* (.*?)(?=^\*\*|^## )", re.MULTILINE | re.DOTALL)
-CHECKER = re.compile(r"`(fsck|simulation) ([A-Z]\d+)`")
+CHECKER = re.compile(r"`(fsck|simulation|search) ([A-Z]\d+)`")
 CANARY = re.compile(r"`(damage|fault):(\w+)`")
-CANARIES = {"damage": "tests/fsck/damages.py", "fault": "tests/simulation/planting.py"}
-"""Kind of canary → where the functions are that plant them."""
+DAMAGES = ROOT / "tests" / "fsck" / "damages.py"
 NAME = re.compile(r"`((?:tests/[\w/]+\.py::|\w+Promises\.)test_\w+)`")
 
 
@@ -68,10 +68,32 @@ def test_a_promise_is_shown_by_tests_that_exist(promise: str, text: str) -> None
 @pytest.mark.parametrize(("promise", "text"), promises(), ids=[promise for promise, _ in promises()])
 def test_the_checkers_and_canaries_of_a_promise_exist(promise: str, text: str) -> None:
     """Each checker that a promise names checks a rule of that name, and each canary can be planted."""
-    rules = {"fsck": frozenset(RULES), "simulation": frozenset(SIMULATED)}
+    rules = {"fsck": frozenset(RULES), "simulation": frozenset(SIMULATED), "search": searched_rules()}
+    canaries = {"damage": functions_of(DAMAGES), "fault": frozenset(canary.name for canary in CANARIES)}
 
     assert [f"{kind} {rule}" for kind, rule in CHECKER.findall(text) if rule not in rules[kind]] == []
-    assert [name for kind, name in CANARY.findall(text) if name not in functions_of(ROOT / CANARIES[kind])] == []
+    assert [name for kind, name in CANARY.findall(text) if name not in canaries[kind]] == []
+
+
+@cache
+def searched_rules() -> frozenset[str]:
+    """Give the names of the rules that the search checks."""
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "src/wfe/testing/search").glob("*.py"))
+    return frozenset(re.findall(r'(?:breaks\(|yield f|name = f|rule = |else |\[)"([A-Z]\d+)[":]', source))
+
+
+def test_every_fault_is_named_by_its_promise() -> None:
+    """Each canary of the program stands at the promise that it breaks, and at no other."""
+    named = {(promise, name) for promise, text in promises() for kind, name in CANARY.findall(text) if kind == "fault"}
+
+    assert named == {(canary.rule, canary.name) for canary in CANARIES}
+
+
+def test_every_rule_that_is_searched_is_named_by_its_promise() -> None:
+    """Each rule that holds in every state of the models belongs to the promise of the same name, which says so."""
+    named = {promise for promise, text in promises() if ("search", promise) in CHECKER.findall(text)}
+
+    assert named == searched_rules()
 
 
 def test_every_rule_is_named_by_its_promise() -> None:

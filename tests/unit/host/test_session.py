@@ -28,6 +28,9 @@ class Stage:
         self.lost: list[tuple[float, str]] = []
         self.error: Exception | None = None
         """What renewals end in."""
+        self.stood_still = 0.0
+        """Seconds for which the whole process has stood still: nothing of it ran meanwhile."""
+        self.clock = SkewedClock(loop)
         self.goes = asyncio.Event()
         """Clear it, and the thread of the renewal stands still."""
         self.goes.set()
@@ -36,7 +39,7 @@ class Stage:
             self,
             "session",
             ttl=timedelta(seconds=TTL),
-            clock=SkewedClock(loop),
+            clock=self,
             stall_limit=STALL_LIMIT,
             lost=lambda reason: self.lost.append((loop.time(), reason)),
             renewal=lambda: self,
@@ -44,6 +47,14 @@ class Stage:
 
     async def until(self, second: float) -> None:
         await asyncio.sleep(second - self.loop.time())
+
+    # The clock
+
+    def now(self) -> int:
+        return self.clock.now()
+
+    def monotonic(self) -> float:
+        return self.clock.monotonic() + self.stood_still
 
     # The lease
 
@@ -168,6 +179,19 @@ def test_given_up_before_it_expires_whatever_stands_still() -> None:
     stage = play(scene)
 
     assert [round(second, 3) for second, _ in stage.lost] == [14.5]
+
+
+def test_whoever_asks_first_after_a_standstill_is_told() -> None:
+    """A process that was stopped for longer than the TTL begins nothing, also before its renewal has had its turn."""
+
+    async def scene(stage: Stage) -> None:
+        await stage.until(3)
+        stage.stood_still = TTL
+        assert not stage.session.is_sure()
+
+    stage = play(scene)
+
+    assert [round(second, 3) for second, _ in stage.lost] == [3]
 
 
 def test_session_that_was_lost_is_given_up_at_once() -> None:

@@ -18,7 +18,7 @@ from wfe.testing.search.explore import Kind, Move
 from wfe.testing.search.stand_in import ASKER, StandIn, meeting, set_body, with_runner
 from wfe.testing.search.steps import begun, released, taken
 from wfe.testing.search.world import Body, Host, Sent, World, now_of
-from wfe.testing.search.writing import arriving, arriving_late, asking_again, decide, giving_up, learning
+from wfe.testing.search.writing import arriving, arriving_late, asking_again, decide, learning, sending_again
 
 if TYPE_CHECKING:
     from wfe.host.core import HostCore
@@ -127,7 +127,7 @@ def _sent_moves(world: World, session: str, instance_id: str, sent: Sent) -> Ite
         label = f"{session} gets no answer about {instance_id}"
         if sent.reply is not None:
             yield Move(f"{label}, and asks again", Kind.FAULT, asking_again(session, instance_id))
-        yield Move(f"{label}, and decides again", Kind.FAULT, giving_up(session, instance_id))
+        yield Move(f"{label}, and sends it anew", Kind.FAULT, sending_again(session, instance_id))
 
 
 # Taking and giving back

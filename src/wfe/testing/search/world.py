@@ -270,6 +270,7 @@ class World:
             relative,
             None if relative == (0, 0) else _state_key(runner),
             runner.committing,
+            runner.is_in_doubt,
             [_message_key(message) for message in runner.mailbox],
             runner.rows,
             sorted(runner.known_rows.intersection(inbox)),

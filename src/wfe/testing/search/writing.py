@@ -16,7 +16,7 @@ from wfe.testing.search.steps import CommitRules
 from wfe.testing.search.world import Host, Sent, World, now_of
 from wfe.testing.simulation.stored import loaded
 
-__all__ = ["arriving", "arriving_late", "asking_again", "commit", "decide", "giving_up", "learning", "start"]
+__all__ = ["arriving", "arriving_late", "asking_again", "commit", "decide", "learning", "sending_again", "start"]
 
 
 def decide(world: World, host: Host, runner: Runner) -> None:
@@ -94,19 +94,19 @@ def asking_again(session: str, instance_id: str) -> Callable[[World], None]:
     return make
 
 
-def giving_up(session: str, instance_id: str) -> Callable[[World], None]:
-    """The store could not find out: its host decides again, and the request may still arrive."""
+def sending_again(session: str, instance_id: str) -> Callable[[World], None]:
+    """The store could not find out: the host sends the same transition anew, and the first may still arrive."""
 
     def make(world: World) -> None:
         world.spend("lost reply")
         host = world.host(session)
-        sent = host.sent.pop(instance_id)
+        sent = host.sent[instance_id]
         if sent.reply is None:
             world.adrift += (sent.batch,)
-        runner = host.runners.get(instance_id)
-        if runner is not None:
-            with meeting(world, host, runner):
-                runner.decide_again()
+        again = Batch(id=world.new_name("batch"), session=session, transitions=sent.batch.transitions)
+        host.sent[instance_id] = Sent(again)
+        if instance_id in host.runners:
+            host.runners[instance_id].is_in_doubt = True
 
     return make
 
