@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from wfe import ProviderUnavailable, StepExecutionContext, WorkflowBuilder, WorkflowHost, WorkflowStatus
+from wfe.testing import fsck
 
 __all__: list[str] = []
 
@@ -117,6 +118,7 @@ async def _live_through(bound: _Mount | _Limit, room: int) -> dict[str, Any]:
         "begun twice": sum(count > 1 for count in begun.values()),
         "after": after.status,
         "integrity": _ask(path, "PRAGMA integrity_check"),
+        "fsck": [str(finding) for finding in await fsck(f"sqlite:///{path}")],
         "rows": _ask(path, "SELECT count(*) FROM instance"),
         "errors": [text for text in warnings.texts if "Background" in text or "session" in text],
     }

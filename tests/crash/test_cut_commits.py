@@ -18,6 +18,7 @@ from tests.crash.ledger import Ledger, read_ledger
 from tests.crash.message_proxy import Cut, How, MessageProxy, proxied_by_message
 from tests.crash.rounds import seed_of_run
 from tests.crash.snapshot import take_snapshot
+from tests.soundness import check
 from wfe import WorkflowHost
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def _resolved(ledger: Path, databases: DatabasePool, cut: Cut) -> bool:
     try:
         proxy = asyncio.run(_work(url, ledger, cut))
         final = asyncio.run(take_snapshot(url, ledger))
+        check([url])
         found = violations(Record(_PLAN, read_ledger(ledger), [], final))
         assert not found, f"{cut}:\n" + "\n".join(found)
         return proxy.has_cut

@@ -64,6 +64,7 @@ def _check(folder: Path, manner: str, levels: tuple[int, ...]) -> None:
             "begun twice": 0,
             "after": "complete",
             "integrity": "ok",
+            "fsck": [],
             "rows": count + 1,  # and the one started afterwards
             "errors": [],
         }, f"with {level} KiB left"

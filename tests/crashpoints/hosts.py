@@ -283,7 +283,7 @@ HOSTS = (
         knows=lambda machine, definition: machine == 0 or definition == "count",
     ),
     Scenario("follower", _all_of(_pause), _follow, {"a": "complete"}, about=("lifecycle.subscribe", "lifecycle.next")),
-    Scenario("callback", _all_of(_pause), _tell, {"a": "complete"}),
+    Scenario("callback", _all_of(_pause), _tell, {"a": "complete"}, about=("lifecycle.position",)),
     Scenario(
         "reader", _all_of(_wait), _read_everything, {"a": "terminated"},
         about=("store.list_instances", "store.get", "store.history", "store.errors", "store.ended"),

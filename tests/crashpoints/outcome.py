@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from wfe.host.views import errors_from, events_from
 from wfe.model.status import LifecycleKind, WorkflowStatus
 from wfe.ports.store import ListFilter
+from wfe.testing import fsck
 
 if TYPE_CHECKING:
     from tests.crashpoints.world import World
@@ -68,7 +69,8 @@ async def look(world: World) -> Outcome:
     bodies = Counter((names.get(instance, "?"), step) for instance, step, _ in keys)
     statuses = {row.id: row.status for row in rows if row.parent_id is None}
     living = set(await admin.lease.alive())
-    return Outcome(instances, world.notes, bodies, statuses, tuple(_problems(rows, living)))
+    broken = [f"fsck: {finding}" for finding in await fsck(admin.store)]
+    return Outcome(instances, world.notes, bodies, statuses, tuple(_problems(rows, living) + broken))
 
 
 def _problems(rows: list[InstanceRow], living: set[str]) -> list[str]:
