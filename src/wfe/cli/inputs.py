@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wfe.cli.exits import CommandError
 
 if TYPE_CHECKING:
-    from wfe.authoring.yaml.documents import Declaration
+    from wfe.model.definition import WorkflowDefinition
 
 __all__ = ["checked_inputs", "key_values"]
 
@@ -41,36 +41,36 @@ def _text(value: str, what: str) -> str:
         raise CommandError(f"{what}: the file {value[1:]!r} cannot be read: {error}") from None
 
 
-def checked_inputs(
-    given: dict[str, str], declared: Sequence[Declaration] | None
-) -> tuple[dict[str, object], list[str]]:
+def checked_inputs(given: dict[str, str], definition: WorkflowDefinition[Any]) -> tuple[dict[str, object], list[str]]:
     """Give the data to start with, and warnings. Types are those declared; of other inputs, the value's form tells.
+
+    The start checks the same again; here it is done before a store is made.
 
     Raises:
         CommandError: Inputs are missing or not of their type; all of them are named.
     """
-    from wfe.executors.shell.values import typed_value, value_by_form
+    from wfe.model.errors import DataError
+    from wfe.model.inputs import complete_inputs
 
-    data: dict[str, object] = {}
-    problems: list[str] = []
-    for item in declared or ():
-        if item.name in given:
-            try:
-                text = given[item.name]
-                data[item.name] = typed_value(text, item.type) if item.type else value_by_form(text)
-            except ValueError as error:
-                problems.append(f"input {item.name!r} ({item.type}): {error}")
-        elif item.has_default:
-            data[item.name] = item.default
-        elif item.type.endswith("?"):
-            data[item.name] = None
-        else:
-            problems.append(f"input {item.name!r} ({item.type or 'any'}) is missing; give it with -i {item.name}=…")
-    if problems:
-        raise CommandError("\n".join(problems))
-    names = [item.name for item in declared or ()]
-    further = {key: value_by_form(value) for key, value in given.items() if key not in names}
-    return data | further, [] if declared is None else [_undeclared(key, names) for key in further]
+    declared = {item.name: item for item in definition.inputs or ()}
+    values = {key: _value(text, declared[key].type if key in declared else "") for key, text in given.items()}
+    try:
+        data = complete_inputs(tuple(declared.values()), values, workflow=definition.id)
+    except DataError as error:
+        raise CommandError(f"{error}\nGive inputs with -i NAME=VALUE, or -i NAME=@FILE.") from None
+    return data, [] if definition.inputs is None else [
+        _undeclared(key, list(declared)) for key in given if key not in declared
+    ]
+
+
+def _value(text: str, type_name: str) -> object:
+    """Read a text as its type. One that is not of it stays text, which the check of all inputs refuses."""
+    from wfe.model.value_types import typed_value, value_by_form
+
+    try:
+        return typed_value(text, type_name) if type_name else value_by_form(text)
+    except ValueError:
+        return text
 
 
 def _undeclared(key: str, names: list[str]) -> str:

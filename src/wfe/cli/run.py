@@ -76,7 +76,7 @@ class _Run:
         for warning in self.compiled.warnings:
             _warn(shown(warning, request.file))
         if request.resume is None:
-            self.data, warnings = checked_inputs(key_values(request.inputs, "-i"), self.compiled.inputs)
+            self.data, warnings = checked_inputs(key_values(request.inputs, "-i"), self.compiled.definition)
             for text in warnings:
                 _warn(f"warning: {text}")
 

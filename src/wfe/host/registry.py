@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from wfe.host.data_codec import DataCodec
 from wfe.model.context import StepAttributes, StepBody, StepInfo, step_attributes, step_type_of
 from wfe.model.definition import StepKind, WorkflowDefinition
+from wfe.model.document import Document, decode_plain
 from wfe.model.errors import ConfigurationError, DefinitionError, DefinitionNotFound
+from wfe.model.inputs import complete_inputs
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -86,6 +88,19 @@ class Registration:
         self.codec = DataCodec(definition.data_type)
         self.bodies: dict[str, Body] = {}
         self.missing: tuple[str, ...] = ()
+
+    def initial(self, data: object) -> Document:
+        """Give the document to start with: the data, checked, and the defaults of declared inputs.
+
+        Raises:
+            DataError: The data does not fit its class or the declared inputs.
+        """
+        document = self.codec.initial(data)
+        declared = self.definition.inputs
+        if declared is None:
+            return document
+        given = cast("Mapping[str, object]", decode_plain(document))
+        return self.codec.initial(complete_inputs(declared, given, workflow=self.definition.id))
 
     def resolve(
         self,

@@ -174,16 +174,9 @@ def make_child(core: HostCore, parent: InstanceState, request: ChildRequest) -> 
     """
     registration = core.registry.find_child(request.definition_id, request.version)
     data: Any = request.data
-    if data is None:
-        document = _copy_for(registration, request.parent_data)
-    else:
-        document = registration.codec.initial(dict(data) if isinstance(data, Mapping) else data)
+    if data is None:  # the parent's data is the child's: all of it for dict data, the fields that it has for a class
+        data = registration.codec.decode(request.parent_data)
+    document = registration.initial(dict(data) if isinstance(data, Mapping) else data)
     link = ParentLink(parent.id, request.pointer, request.on_parent_end)
     start, _, _ = make_start(core, registration, document, instance_id=request.id, parent=link, hold=False)
     return start
-
-
-def _copy_for(registration: Registration, document: bytes) -> bytes:
-    """Give the parent's data as the child's: all of it for dict data, the fields that it has for a class."""
-    codec = registration.codec
-    return codec.encode(codec.decode(document))

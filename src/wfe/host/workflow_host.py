@@ -290,7 +290,8 @@ class WorkflowHost:
 
         Args:
             definition_id: The definition, or its id.
-            data: An object of the data class, a mapping that is checked and converted, or None for an empty one.
+            data: An object of the data class, a mapping that is checked and converted, or None for an empty one. Where
+                the definition declares inputs, they are checked, and missing ones get their defaults.
             version: The latest registered one when left out.
             name: A name for people; `get_workflow` finds the instance by it too.
             reference: The caller's own key, to list by.
@@ -306,7 +307,7 @@ class WorkflowHost:
         self._running()
         registration = self._find(definition_id, version)
         await self._life.check(registration)
-        document = registration.codec.initial(data)
+        document = registration.initial(data)
         future, instance_id = self._start(
             registration, document, given_id=id, name=name, reference=reference, start_at=start_at
         )
@@ -330,7 +331,7 @@ class WorkflowHost:
         self._running()
         registration = self._find(definition_id, version)
         await self._life.check(registration)
-        documents = [registration.codec.initial(each) for each in data]
+        documents = [registration.initial(each) for each in data]
         if ids is not None and len(ids) != len(documents):
             msg = f"There are {len(documents)} inputs and {len(ids)} ids."
             raise DataError(msg)

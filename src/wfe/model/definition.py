@@ -20,6 +20,7 @@ import msgspec
 
 from wfe.model.errors import DefinitionError
 from wfe.model.generic import D
+from wfe.model.inputs import Input
 from wfe.model.policies import ErrorBehavior, Retry, RetryPolicy
 
 __all__ = [
@@ -206,6 +207,8 @@ class WorkflowDefinition(Generic[D]):
     code: Mapping[tuple[str, str], Callable[..., object]] = field(default_factory=dict)
     """(step id, slot) → callable. Slot `body` is the step's body: a class, a function or a factory."""
     strict_data: bool = False
+    inputs: tuple[Input, ...] | None = None
+    """What starts are checked against and filled up from; None: nothing is declared. Not part of the hash."""
     source: str = ""
     """Where it came from: `builder`, `dag`, `yaml`, or empty when read from JSON."""
     lacks: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ import msgspec
 from wfe.model.definition import Block, Step, StepKind, Value, WorkflowDefinition
 from wfe.model.definition_policies import PlainPolicies, ask_code, policies_from_plain, policies_to_plain
 from wfe.model.errors import DefinitionError
+from wfe.model.inputs import Input
 from wfe.model.moment import microseconds
 
 __all__ = ["FORMAT", "dump_definition", "load_definition"]
@@ -57,6 +58,7 @@ class _Document(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     description: str = ""
     data_type: str = ""
     strict_data: bool = False
+    inputs: tuple[Input, ...] | None = None
     default_policies: PlainPolicies | None = None
     workflow_timeout_us: int | None = None
     steps: tuple[_StepRow, ...] = ()
@@ -83,6 +85,7 @@ def dump_definition(definition: WorkflowDefinition[Any]) -> str:
         description=definition.description,
         data_type=f"{definition.data_type.__module__}:{definition.data_type.__qualname__}",
         strict_data=definition.strict_data,
+        inputs=definition.inputs,
         default_policies=policies_to_plain(definition.default_policies),
         workflow_timeout_us=None if timeout is None else microseconds(timeout),
         steps=tuple(_row(definition, step_id) for step_id in definition.places),
@@ -116,6 +119,7 @@ def load_definition(text: str | bytes) -> WorkflowDefinition[dict[str, Any]]:
         default_policies=defaults,
         workflow_timeout=_timeout(document.workflow_timeout_us),
         strict_data=document.strict_data,
+        inputs=document.inputs,
         lacks=document.lacks,
     )
 

@@ -20,6 +20,7 @@ from wfe.authoring.yaml.nodes import Entry, ListNode, MapNode, Node, ScalarNode,
 from wfe.authoring.yaml.schema import SHELL_CONFIG
 from wfe.authoring.yaml.scripts import compile_script
 from wfe.model.definition import Block, ConditionTree, Policies, Step, StepKind, WorkflowDefinition
+from wfe.model.inputs import Input
 from wfe.model.templates import MARK
 
 __all__ = ["compile_workflow"]
@@ -65,6 +66,7 @@ class _Compiler:
             policies=self.policies,
             default_policies=Policies(error=rules.error, retry=rules.retry),
             workflow_timeout=rules.timeout,
+            inputs=None if self.doc.inputs is None else tuple(map(_input, self.doc.inputs)),
             source="yaml",
         )
 
@@ -246,6 +248,10 @@ class _Compiler:
         config["run"] = compiled.text
         if compiled.expressions:
             config["expressions"] = compiled.expressions
+
+
+def _input(item: Declaration) -> Input:
+    return Input(item.name, item.type, item.has_default, item.default, item.description)
 
 
 def _joined(base: MapNode, own: MapNode) -> MapNode:
