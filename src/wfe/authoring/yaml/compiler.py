@@ -17,6 +17,7 @@ from wfe.authoring.yaml.conditions import read_condition
 from wfe.authoring.yaml.documents import Declaration, StepDoc, StepForm, WorkflowDoc, all_steps
 from wfe.authoring.yaml.interpolation import BadExpression, Scope, UnknownName, interpolate
 from wfe.authoring.yaml.nodes import Entry, ListNode, MapNode, Node, ScalarNode, describe
+from wfe.authoring.yaml.problems import nearest_name
 from wfe.authoring.yaml.schema import SHELL_CONFIG
 from wfe.authoring.yaml.scripts import compile_script
 from wfe.model.definition import Block, ConditionTree, Policies, Step, StepKind, WorkflowDefinition
@@ -53,6 +54,7 @@ class _Compiler:
     def compile(self) -> WorkflowDefinition[dict[str, object]]:
         self._check_names()
         self._check_outputs()
+        self.defaults = self._defaults()
         self.scope.env = self._settings(self.doc.env, join(self.doc.path, "env"), self.scope)
         block = Block(tuple(self._step(step) for step in self.doc.steps))
         rules = self.doc.rules
@@ -94,6 +96,32 @@ class _Compiler:
                     expected="it to be named under the outputs of a step",
                 )
 
+    def _defaults(self) -> dict[str, MapNode]:
+        """Give the usable defaults of each type. Those of a type that no step has do nothing: a slip, or left over."""
+        used = {step.type for step in all_steps(self.doc.steps) if step.form is StepForm.TYPED}
+        found: dict[str, MapNode] = {}
+        for entry in self.doc.defaults.entries if self.doc.defaults is not None else ():
+            where = f"{self.doc.path}.defaults.{entry.key}"
+            if entry.key.startswith(("_", "x-")):
+                continue
+            if entry.key not in used:
+                self.check.error(
+                    entry.position,
+                    where,
+                    f"no step has the type {entry.key!r}, so these defaults have no effect",
+                    expected=f"one of the types that steps have: {', '.join(sorted(used))}" if used else "",
+                    nearest=nearest_name(entry.key, used),
+                )
+            elif not isinstance(entry.value, MapNode):
+                got = describe(entry.value)
+                self.check.error(entry.value.position, where, f"{got} is not right here", expected="a map")
+            elif entry.key == "shell":
+                usable = self.check.entries(entry.value, where, SHELL_CONFIG)
+                found[entry.key] = MapNode(tuple(usable.values()), entry.value.position)
+            else:
+                found[entry.key] = entry.value
+        return found
+
     # --- steps
 
     def _step(self, doc: StepDoc) -> Step:
@@ -127,16 +155,8 @@ class _Compiler:
     def _with_defaults(self, doc: StepDoc) -> MapNode:
         """Give the step's config on top of the workflow's defaults for its type; maps such as env are joined."""
         own = doc.config or MapNode((), doc.position)
-        entry = self.doc.defaults.get(doc.type) if self.doc.defaults is not None else None
-        if entry is None:
-            return own
-        if not isinstance(entry.value, MapNode):
-            where = f"{self.doc.path}.defaults.{doc.type}"
-            self.check.error(
-                entry.value.position, where, f"{describe(entry.value)} is not right here", expected="a map"
-            )
-            return own
-        return _joined(entry.value, own)
+        base = self.defaults.get(doc.type)
+        return own if base is None else _joined(base, own)
 
     def _settings(self, node: MapNode | None, path: str, scope: Scope) -> dict[str, object]:
         if node is None:

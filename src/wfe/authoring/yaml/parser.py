@@ -7,17 +7,20 @@ from datetime import timedelta
 
 from wfe.authoring.yaml.checks import INVALID, Checker, join
 from wfe.authoring.yaml.documents import Declaration, Rules, StepDoc, StepForm, WorkflowDoc
-from wfe.authoring.yaml.nodes import Entry, ListNode, MapNode, Node, ScalarNode
+from wfe.authoring.yaml.nodes import Entry, ListNode, MapNode, Node, ScalarNode, plain_value
 from wfe.authoring.yaml.problems import nearest_name
 from wfe.authoring.yaml.schema import (
-    DECLARATION,
+    CARRIED_OUT_TYPES,
     DECLARED_OUTPUT,
+    DECLARED_WORKFLOW_INPUT,
+    DECLARED_WORKFLOW_OUTPUT,
     ERROR_BEHAVIOR,
     FILE,
     KNOWN_TYPES,
     RETRY,
     STEP,
     WORKFLOW,
+    Table,
 )
 from wfe.model.policies import (
     Backoff,
@@ -33,6 +36,7 @@ from wfe.model.policies import (
     Suspend,
     Terminate,
 )
+from wfe.model.value_types import checked_value, typed_value
 
 __all__ = ["parse_file"]
 
@@ -84,8 +88,8 @@ def _workflow(node: Node, path: str, check: Checker) -> WorkflowDoc:
         position=node.position,
         name=check.text(entries.get("name"), join(path, "name")),
         description=check.text(entries.get("description"), join(path, "description")),
-        inputs=_declarations(inputs, join(path, "inputs"), check) if inputs is not None else None,
-        outputs=_declarations(entries.get("outputs"), join(path, "outputs"), check),
+        inputs=_declarations(inputs, join(path, "inputs"), DECLARED_WORKFLOW_INPUT, check) if inputs else None,
+        outputs=_declarations(entries.get("outputs"), join(path, "outputs"), DECLARED_WORKFLOW_OUTPUT, check),
         rules=_rules(entries, path, check),
         env=_map(entries.get("env")),
         defaults=_map(entries.get("defaults")),
@@ -112,30 +116,48 @@ def _name(entry: Entry | None, path: str, check: Checker) -> str:
 # --- declarations
 
 
-def _declarations(entry: Entry | None, path: str, check: Checker) -> tuple[Declaration, ...]:
+def _declarations(entry: Entry | None, path: str, table: Table, check: Checker) -> tuple[Declaration, ...]:
     node = _map(entry)
     if node is None:
         return ()
     return tuple(
-        _declaration(item, join(path, item.key), check) for item in node.entries if not item.key.startswith("x-")
+        _declaration(item, join(path, item.key), table, check) for item in node.entries if not item.key.startswith("x-")
     )
 
 
-def _declaration(entry: Entry, path: str, check: Checker) -> Declaration:
+def _declaration(entry: Entry, path: str, table: Table, check: Checker) -> Declaration:
     _check_data_name(entry.key, entry, path, check)
     if isinstance(entry.value, ScalarNode):
         type_name = "" if entry.value.value is None else _type(entry, path, check)
         return Declaration(entry.key, type_name, entry.position)
-    entries = check.entries(entry.value, path, DECLARATION)
+    entries = check.entries(entry.value, path, table)
     default = entries.get("default")
+    type_name = _type(entries.get("type"), join(path, "type"), check)
     return Declaration(
         entry.key,
-        _type(entries.get("type"), join(path, "type"), check),
+        type_name,
         entry.position,
         has_default=default is not None,
-        default=_constant_tree(default.value, join(path, "default"), check) if default is not None else None,
+        default=None if default is None else _default(default.value, type_name, join(path, "default"), check),
         description=check.text(entries.get("description"), join(path, "description")),
     )
+
+
+def _default(node: Node, type_name: str, path: str, check: Checker) -> object:
+    """Read a default, which has to be of the declared type. Text may be written as it comes: `1.10`, `true`."""
+    before = len(check.problems.found)
+    value = _constant_tree(node, path, check)
+    if len(check.problems.found) > before:
+        return None
+    is_literal = value == plain_value(node)
+    if isinstance(node, ScalarNode) and is_literal and value is not None and type_name.removesuffix("?") == "string":
+        return node.text
+    try:
+        # Config from a command line is text.
+        return checked_value(value, type_name) if is_literal or not type_name else typed_value(value, type_name)
+    except ValueError as error:
+        check.error(node.position, path, f"the default is not of the type {type_name}: {error}")
+        return None
 
 
 def _constant_tree(node: Node, path: str, check: Checker) -> object:
@@ -232,14 +254,15 @@ def _form(node: Node, entries: dict[str, Entry], path: str, check: Checker) -> t
 
 
 def _warn_of_type(type_name: str, entry: Entry | None, path: str, check: Checker) -> None:
-    nearest = nearest_name(type_name, KNOWN_TYPES)
-    if entry is not None and type_name not in KNOWN_TYPES and nearest:
-        check.warn(
-            entry.value.position,
-            path,
-            f"{type_name!r} is not a type of the language, so a host has to register it",
-            nearest=nearest,
-        )
+    if entry is None or not type_name or type_name in CARRIED_OUT_TYPES:
+        return
+    why = "this version has nothing that runs it" if type_name in KNOWN_TYPES else "the language has no such type"
+    check.warn(
+        entry.value.position,
+        path,
+        f"steps of type {type_name!r}: {why}, so a program has to: host.register_step({type_name!r}, body)",
+        nearest="" if type_name in KNOWN_TYPES else nearest_name(type_name, KNOWN_TYPES),
+    )
 
 
 def _check_fail_fast(form: StepForm, entries: dict[str, Entry], path: str, check: Checker) -> None:

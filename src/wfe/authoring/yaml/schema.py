@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 __all__ = [
+    "CARRIED_OUT_TYPES",
     "CONDITION",
-    "DECLARATION",
     "DECLARED_OUTPUT",
+    "DECLARED_WORKFLOW_INPUT",
+    "DECLARED_WORKFLOW_OUTPUT",
     "ERROR_BEHAVIOR",
     "FILE",
     "KNOWN_TYPES",
@@ -191,13 +193,18 @@ CONDITION = Table(
     ),
 )
 
-DECLARATION = Table(
-    "a declaration",
+DECLARED_WORKFLOW_INPUT = Table(
+    "a declared input",
     (
         Key("type", Form.TEXT, "Type of the value."),
         Key("default", Form.ANY, "Value where none is given."),
         Key("description", Form.TEXT, "For display."),
     ),
+)
+
+DECLARED_WORKFLOW_OUTPUT = Table(
+    "a declared output",
+    tuple(key for key in DECLARED_WORKFLOW_INPUT.keys if key.name != "default"),
 )
 
 DECLARED_OUTPUT = Table(
@@ -232,3 +239,6 @@ KNOWN_TYPES = (
     "kubernetes",
 )
 """Types that the language names; a host may register more."""
+
+CARRIED_OUT_TYPES = frozenset({"shell"})
+"""Those that this version has something for."""
