@@ -34,6 +34,7 @@ from wfe import (
     WorkflowDefinition,
     WorkflowHost,
     WorkflowHostBuilder,
+    WorkflowNotFound,
     WorkflowStatus,
 )
 from wfe.host.connect import connect
@@ -168,6 +169,31 @@ async def test_many_wait_for_one(host: WorkflowHost) -> None:
 
     assert all(result.status is WorkflowStatus.COMPLETE for result in results)
     assert (await host.wait(instance_id)).status is WorkflowStatus.COMPLETE
+
+
+async def test_a_name_does_for_looking_and_waiting(host: WorkflowHost) -> None:
+    """Whoever named an instance may wait for it, and read its history and errors, by that name."""
+    instance_id = await host.start_workflow(WorkflowBuilder().start_with(put("a", a=1)).build("w"), name="mine")
+
+    result = await host.wait("mine", timeout=SECONDS)
+
+    assert (result.id, result.data) == (instance_id, {"a": 1})
+    assert (await host.history("mine"))[0].workflow_id == instance_id
+    assert await host.errors("mine") == []
+    for call in (host.wait, host.history, host.errors):
+        with pytest.raises(WorkflowNotFound, match="There is no workflow instance 'yours'"):
+            await call("yours")
+
+
+async def test_a_request_wants_the_id_and_says_so(host: WorkflowHost) -> None:
+    """The latest of a name may not be the one that is meant: the error gives the id to be used."""
+    instance_id = await host.start_workflow(WorkflowBuilder().wait_for("e", "k").build("w"), name="mine")
+
+    for call in (host.suspend_workflow, host.resume_workflow, host.cancel_workflow, host.terminate_workflow):
+        with pytest.raises(WorkflowNotFound, match=f"'mine' is the name of workflow instance '{instance_id}'"):
+            await call("mine")
+
+    assert (await host.get_workflow(instance_id)).status is WorkflowStatus.RUNNABLE
 
 
 async def test_get_workflow_by_id_or_name(host: WorkflowHost) -> None:

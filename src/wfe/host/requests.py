@@ -38,7 +38,8 @@ async def request(core: HostCore, instance_id: str, verb: ControlVerb, reason: s
     """
     before = await core.store.get(instance_id)
     if before is None or before.id != instance_id:
-        raise WorkflowNotFound(instance_id)
+        # The latest of a name may not be the one that is meant, and a request is not taken back.
+        raise WorkflowNotFound(instance_id, named="" if before is None else before.id)
     if not _is_needed(before, verb):
         return False
     request_id = core.entropy.new_id()

@@ -400,6 +400,7 @@ class WorkflowHost:
         """Wait for the end of an instance, wherever it runs.
 
         Args:
+            id: Its id, or its name (the latest of that name).
             timeout: How long at most; None: for ever. Only a store that does not answer may make it a second longer.
             until: Further statuses that count as an end (SUSPENDED does not by itself).
             of: The definition, for the type of the result's data.
@@ -475,7 +476,7 @@ class WorkflowHost:
         return Page([instance_from(row, self.registry) for row in rows], following)
 
     async def history(self, id: str) -> list[LifecycleEvent]:  # noqa: A002 - the public name
-        """Give all lifecycle events of an instance, in order.
+        """Give all lifecycle events of an instance, by id or name, in order.
 
         Raises:
             WorkflowNotFound: There is no such instance.
@@ -490,11 +491,11 @@ class WorkflowHost:
                 break
             after = rows[-1].first_sequence + rows[-1].count - 1
         if not found and not await core.store.known([id]):
-            raise WorkflowNotFound(id)
+            return await self.history(await self._id_of(id))
         return found
 
     async def errors(self, id: str) -> list[StepError]:  # noqa: A002 - the public name
-        """Give every failed attempt of an instance, oldest first.
+        """Give every failed attempt of an instance, by id or name, oldest first.
 
         Raises:
             WorkflowNotFound: There is no such instance.
@@ -502,8 +503,14 @@ class WorkflowHost:
         core = self._running()
         rows = await core.store.errors(id)
         if not rows and not await core.store.known([id]):
-            raise WorkflowNotFound(id)
+            return await self.errors(await self._id_of(id))
         return errors_from(rows)
+
+    async def _id_of(self, name: str) -> str:
+        row = await self._running().store.get(name)
+        if row is None:
+            raise WorkflowNotFound(name)
+        return row.id
 
     def subscribe(self, *, workflow_id: str | None = None, since: str | None = None) -> AsyncIterator[LifecycleEvent]:
         """Iterate over lifecycle events, in order per instance, as they are committed by any host on this store."""

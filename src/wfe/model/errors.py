@@ -134,8 +134,11 @@ class WorkflowNotFound(WfeError):
 
     code = "workflow_not_found"
 
-    def __init__(self, workflow_id: str) -> None:
-        super().__init__(f"There is no workflow instance {workflow_id!r} in this store.")
+    def __init__(self, workflow_id: str, *, named: str = "") -> None:
+        text = f"There is no workflow instance {workflow_id!r} in this store."
+        if named:
+            text = f"{workflow_id!r} is the name of workflow instance {named!r}; give that id here."
+        super().__init__(text)
         self.workflow_id = workflow_id
 
 
