@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+import shlex
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from wfe.cli.board import first_line
+from wfe.cli.board import first_line, safe_line
 from wfe.cli.exits import CommandError, Exit
 from wfe.cli.focus import FocusedProvider
 from wfe.cli.json_lines import error_object, event_object, to_json
-from wfe.cli.place import ready_place, resume_command
+from wfe.cli.place import command_for, ready_place, resume_command
+from wfe.cli.plans import runs_here
 from wfe.host.connect import connect
 from wfe.host.workflow_host import WorkflowHost
 from wfe.model.durations import format_duration
@@ -23,12 +25,14 @@ from wfe.model.errors import WorkflowNotFound
 from wfe.model.status import WorkflowStatus
 
 if TYPE_CHECKING:
-    from wfe.model.instance import WorkflowInstance
+    from wfe.model.instance import StepError, StepState, WorkflowInstance
     from wfe.model.lifecycle import LifecycleEvent
+    from wfe.ports.store import Store
 
 __all__ = ["ask", "list_runs", "publish", "show_history", "show_run"]
 
 T = TypeVar("T")
+_SHOWN_LINES = 20
 
 
 def list_runs(
@@ -36,8 +40,10 @@ def list_runs(
 ) -> Exit:
     """Show runs, newest first."""
 
-    async def work(host: WorkflowHost) -> Exit:
-        page = await host.list_workflows(status=list(status), definition_id=definition_id, limit=limit, cursor=cursor)
+    async def work(at: _Place) -> Exit:
+        page = await at.host.list_workflows(
+            status=list(status), definition_id=definition_id, limit=limit, cursor=cursor
+        )
         if as_json:
             for instance in page:
                 click.echo(to_json(_instance_object(instance)))
@@ -64,8 +70,8 @@ def list_runs(
 def show_run(url: str, id_or_name: str, *, as_json: bool) -> Exit:
     """Show how one run stands."""
 
-    async def work(host: WorkflowHost) -> Exit:
-        instance = await _find(host, id_or_name)
+    async def work(at: _Place) -> Exit:
+        instance = await _find(at.host, id_or_name)
         if as_json:
             click.echo(to_json(_instance_object(instance)))
             return Exit.COMPLETE
@@ -82,11 +88,13 @@ def show_run(url: str, id_or_name: str, *, as_json: bool) -> Exit:
             ("error", _why(instance)),
         ]
         _table([(f"{what}:", value) for what, value in facts if value])
+        for line in _further_lines(instance.error):
+            click.echo(line)
         for step in instance.steps:
-            click.echo(f"step {step.name}: {step.status}" + (f", attempt {step.attempt}" if step.attempt > 1 else ""))
+            click.echo(_standing(step))
         click.echo("data: " + json.dumps(instance.data, ensure_ascii=False, indent=2, default=str))
         if not instance.status.is_terminal:
-            click.echo(f"Continue it with: {resume_command(instance.name or instance.id, url)}")
+            click.echo(await _how_to_go_on(at.store, instance, url))
         return Exit.COMPLETE
 
     return _with_host(url, work)
@@ -95,9 +103,9 @@ def show_run(url: str, id_or_name: str, *, as_json: bool) -> Exit:
 def show_history(url: str, id_or_name: str, *, as_json: bool) -> Exit:
     """Show all that happened to a run, in order."""
 
-    async def work(host: WorkflowHost) -> Exit:
-        instance = await _find(host, id_or_name)
-        events = await host.history(instance.id)
+    async def work(at: _Place) -> Exit:
+        instance = await _find(at.host, id_or_name)
+        events = await at.host.history(instance.id)
         if as_json:
             for event in events:
                 click.echo(to_json(event_object(event)))
@@ -111,9 +119,10 @@ def show_history(url: str, id_or_name: str, *, as_json: bool) -> Exit:
 def ask(url: str, id_or_name: str, verb: str, reason: str | None) -> Exit:
     """Suspend, resume, cancel or terminate a run, and say what came of it."""
 
-    async def work(host: WorkflowHost) -> Exit:
-        instance = await _find(host, id_or_name)
+    async def work(at: _Place) -> Exit:
+        instance = await _find(at.host, id_or_name)
         name = instance.name or instance.id
+        host = at.host
         asked: dict[str, Callable[[], Coroutine[Any, Any, bool]]] = {
             "suspend": lambda: host.suspend_workflow(instance.id, reason),
             "resume": lambda: host.resume_workflow(instance.id),
@@ -121,10 +130,10 @@ def ask(url: str, id_or_name: str, verb: str, reason: str | None) -> Exit:
             "terminate": lambda: host.terminate_workflow(instance.id, reason),
         }
         changed = await asked[verb]()
-        after = await host.get_workflow(instance.id)
+        after = await at.host.get_workflow(instance.id)
         click.echo(f"{name} is {_status(after)}" + ("" if changed else "; nothing has changed"))
         if verb == "resume" and changed and not after.status.is_terminal:
-            click.echo(f"A host that runs it goes on with it; here: {resume_command(name, url)}")
+            click.echo(await _how_to_go_on(at.store, after, url))
         return Exit.COMPLETE
 
     return _with_host(url, work)
@@ -133,30 +142,32 @@ def ask(url: str, id_or_name: str, verb: str, reason: str | None) -> Exit:
 def publish(url: str, name: str, key: str, data: str | None) -> Exit:
     """Publish an event and show its id."""
 
-    async def work(host: WorkflowHost) -> Exit:
+    async def work(at: _Place) -> Exit:
         try:
             payload = None if data is None else json.loads(data)
         except ValueError:
             payload = data
-        click.echo(await host.publish_event(name, key, payload))
+        click.echo(await at.host.publish_event(name, key, payload))
         return Exit.COMPLETE
 
     return _with_host(url, work)
 
 
-def _with_host(url: str, work: Callable[[WorkflowHost], Coroutine[Any, Any, T]]) -> T:
+@dataclass(frozen=True)
+class _Place:
+    """A store, and a host on it that runs nothing."""
+
+    host: WorkflowHost
+    store: Store
+
+
+def _with_host(url: str, work: Callable[[_Place], Coroutine[Any, Any, T]]) -> T:
     async def go() -> T:
-        async with _idle_host(ready_place(url, create=False)) as host:
-            return await work(host)
+        provider = FocusedProvider(connect(ready_place(url, create=False)))
+        async with WorkflowHost(provider, name="wfe command") as host:
+            return await work(_Place(host, provider.store))
 
     return asyncio.run(go())
-
-
-@asynccontextmanager
-async def _idle_host(url: str) -> AsyncGenerator[WorkflowHost]:
-    """Give a host that runs nothing."""
-    async with WorkflowHost(FocusedProvider(connect(url)), name="wfe command") as host:
-        yield host
 
 
 async def _find(host: WorkflowHost, id_or_name: str) -> WorkflowInstance[Any]:
@@ -178,7 +189,32 @@ def _why(instance: WorkflowInstance[Any]) -> str:
     if instance.error is None:
         return ""
     where = f"{instance.error.step}: " if instance.error.step else ""
-    return where + first_line(instance.error.message)
+    return where + first_line(instance.error.summary)
+
+
+def _further_lines(error: StepError | None) -> list[str]:
+    """Give the rest of an error of several lines: what a command wrote last."""
+    lines = [] if error is None else error.message.splitlines()[1:]
+    return [f"  | {safe_line(line.removeprefix('  '))}" for line in lines[-_SHOWN_LINES:]]
+
+
+def _standing(step: StepState) -> str:
+    text = f"step {step.name}: "
+    text += str(step.status) if step.waiting_for is None else f"waits for {step.waiting_for}"
+    if step.attempt > 1:
+        text += f", attempt {step.attempt}"
+    return text + (f": {first_line(step.error.summary)}" if step.error is not None else "")
+
+
+async def _how_to_go_on(store: Store, instance: WorkflowInstance[Any], url: str) -> str:
+    """Say what makes an instance go on: this command for a plan that it can run, else the program with the code."""
+    name = instance.name or instance.id
+    if await runs_here(store, instance.id):
+        return f"Continue it with: {resume_command(name, url)}"
+    program = "in the program that has its code; start that again if it does not run"
+    if instance.status is WorkflowStatus.SUSPENDED:
+        return f"It goes on after {command_for(f'resume {shlex.quote(name)}', url)}, {program}."
+    return f"It goes on {program}."
 
 
 def _event_row(event: LifecycleEvent) -> tuple[str, str, str, str, str]:
@@ -206,7 +242,14 @@ def _instance_object(instance: WorkflowInstance[Any]) -> dict[str, object]:
         "error": None if instance.error is None else error_object(instance.error),
         "data": instance.data,
         "steps": [
-            {"id": step.id, "name": step.name, "status": step.status, "attempt": step.attempt}
+            {
+                "id": step.id,
+                "name": step.name,
+                "status": step.status,
+                "attempt": step.attempt,
+                "waiting_for": step.waiting_for,
+                "error": None if step.error is None else error_object(step.error),
+            }
             for step in instance.steps
         ],
     }

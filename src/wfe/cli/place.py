@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wfe.cli.exits import CommandError
 
-__all__ = ["DEFAULT_URL", "URL_VARIABLE", "ready_place", "resume_command", "shown_url"]
+__all__ = ["DEFAULT_URL", "URL_VARIABLE", "command_for", "ready_place", "resume_command", "shown_url"]
 
 DEFAULT_URL = "sqlite:///.wfe/wfe.db"
 URL_VARIABLE = "WFE_DB"
@@ -39,8 +39,13 @@ def ready_place(url: str, *, create: bool) -> str:
 
 def resume_command(name: str, url: str) -> str:
     """Give the command that continues an instance, given in the same surroundings."""
+    return command_for(f"run --resume {shlex.quote(name)}", url)
+
+
+def command_for(arguments: str, url: str) -> str:
+    """Give a command of wfe for the same store, given in the same surroundings."""
     is_known = url == (os.environ.get(URL_VARIABLE) or DEFAULT_URL)
-    return f"wfe run --resume {shlex.quote(name)}" + ("" if is_known else f" --db {shlex.quote(shown_url(url))}")
+    return f"wfe {arguments}" + ("" if is_known else f" --db {shlex.quote(shown_url(url))}")
 
 
 def shown_url(url: str) -> str:

@@ -79,20 +79,27 @@ def ending(outcome: Outcome, *, with_lines: bool = True) -> list[str]:
     """Give the last lines of a run: how it ended, and the last lines of the step that failed."""
     lines: list[str] = []
     if outcome.status is not None:
-        time = f" in {format_duration(_rounded(outcome.duration))}" if outcome.duration is not None else ""
-        lines.append(f"{outcome.status.capitalize()}{time}.")
+        lines.append(f"{outcome.status.capitalize()}{_time(outcome)}.")
     if outcome.error is not None:
         reason, *further = _reason(outcome.error, with_lines=with_lines)
         lines[-1:] = [" ".join([*lines[-1:], reason]), *further]
     return [*lines, outcome.message] if outcome.message else lines
 
 
+def _time(outcome: Outcome) -> str:
+    if outcome.duration is None:
+        return ""
+    text = format_duration(_rounded(outcome.duration))
+    # Nobody may have run it for most of that time.
+    return f", {text} after its start" if outcome.is_resumed else f" in {text}"
+
+
 def _reason(error: StepError, *, with_lines: bool) -> list[str]:
     # An error of the workflow itself, such as its timeout, has no step.
     where = f"Step {error.step}: " if error.step else ""
     if not with_lines:
-        return [where + first_line(error.message)]
-    first, *further = error.message.splitlines() or [""]
+        return [where + first_line(error.summary)]
+    first, *further = error.summary.splitlines() or [""]
     return [where + first, *further[-_SHOWN_LINES:]]
 
 

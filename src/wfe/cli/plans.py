@@ -17,7 +17,7 @@ from wfe.ports.store import DefinitionRow
 if TYPE_CHECKING:
     from wfe.ports.store import InstanceRow, Store
 
-__all__ = ["OWN_PLAN_PREFIX", "plan_of", "record_plan", "reference_to"]
+__all__ = ["OWN_PLAN_PREFIX", "plan_of", "record_plan", "reference_to", "runs_here"]
 
 OWN_PLAN_PREFIX = "wfe-run-plan:"
 _DIGEST_LENGTH = 16
@@ -54,6 +54,23 @@ async def plan_of(store: Store, row: InstanceRow) -> WorkflowDefinition[dict[str
         f"The store has no plan of {row.definition.id!r} version {row.definition.version}; name the file too: "
         f"wfe run FILE --resume {row.name or row.id}"
     )
+
+
+async def runs_here(store: Store, workflow_id: str) -> bool:
+    """Tell whether this command can run an instance: its plan is recorded, and needs no code of a program."""
+    from wfe.executors.shell import ShellStepExecutor
+    from wfe.host.registry import Registry
+
+    row = await store.get(workflow_id)
+    if row is None:
+        return False
+    try:
+        definition = await plan_of(store, row)
+    except CommandError:
+        return False
+    registry = Registry()
+    registry.register_executor(ShellStepExecutor())
+    return not registry.register(definition).missing
 
 
 def _digest(plan: str) -> str:

@@ -95,7 +95,7 @@ class _Run:
                 return self._already_over(row, board, view)
             is_elsewhere = row.owner in await provider.lease.alive()
         session = Session(self.request, provider, definition, board, view, interruption, is_elsewhere=is_elsewhere)
-        host = self._host(provider, definition, session.name_of(row))
+        host = self._host(provider, definition, session.name_of(row), row)
         await _started(host, definition)
         async with _stopping(host):
             await record_plan(store, definition)
@@ -118,15 +118,21 @@ class _Run:
             f"{resume_command(name, self.request.url)}"
         )
 
-    def _host(self, provider: FocusedProvider, definition: WorkflowDefinition[Any], name: str) -> WorkflowHost:
+    def _host(
+        self, provider: FocusedProvider, definition: WorkflowDefinition[Any], name: str, row: InstanceRow | None
+    ) -> WorkflowHost:
         host = WorkflowHost(provider, name=name)
         host.register_executor(ShellStepExecutor())
         host.register(definition, *(each for each in self.others if each.definition.key != definition.key))
         missing = host.registry.find(definition.id, definition.version).missing
         if missing:
-            raise CommandError(
-                f"{definition.id} cannot be run here, because there is nothing that runs {'; '.join(missing)}"
+            what = f"{definition.id} cannot be run here, because there is nothing that runs {'; '.join(missing)}"
+            advice = (
+                "Write a program that loads the file and registers them: host.register_step(name, body)"
+                if row is None
+                else f"{row.name or row.id} goes on in the program that has this code; start that again"
             )
+            raise CommandError(f"{what}.\n{advice}.")
         return host
 
     def _already_over(self, row: InstanceRow, board: Board, view: RunView) -> Exit:
@@ -140,6 +146,7 @@ class _Run:
             instance.duration,
             instance.data,
             instance.error,
+            is_resumed=True,
             message=f"{instance.name or instance.id} was over already; nothing was run.",
         )
         view.end(outcome)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from wfe.cli.board import Board
@@ -43,6 +44,7 @@ class Session:
     interruption: Interruption
     is_elsewhere: bool = False
     """Whether another process runs the instance; then this one looks on, and takes over when that one ends."""
+    is_resumed: bool = False
     workflow_id: str = ""
     early: list[tuple[str, str, str]] = field(default_factory=list)
     """Lines of steps that are not announced yet: announcements are read from the store, lines come at once."""
@@ -69,7 +71,7 @@ class Session:
                 reference=reference_to(self.definition, self.request.file.name),
             )
         else:
-            self.workflow_id = row.id
+            self.workflow_id, self.is_resumed = row.id, True
             if row.status == WorkflowStatus.SUSPENDED:
                 await host.resume_workflow(row.id)
         instance = await host.get_workflow(self.workflow_id)
@@ -96,6 +98,7 @@ class Session:
 
     def _tell_repeats(self) -> None:
         for step in self.board.running():
+            step.started = datetime.now(UTC)
             self.view.note(f"{step.name}: runs again, because it was interrupted")
 
     def _on_log(self, loop: asyncio.AbstractEventLoop) -> Any:  # noqa: ANN401 - the sink of a host
@@ -175,7 +178,13 @@ class Session:
             name = instance.name or instance.id
             message = f"{name} is suspended{why}\nResume it with: {resume_command(name, self.request.url)}"
         return Outcome(
-            exit_of(result.status), result.status, instance.duration, result.data, result.error, message=message
+            exit_of(result.status),
+            result.status,
+            instance.duration,
+            result.data,
+            result.error,
+            message,
+            is_resumed=self.is_resumed,
         )
 
     async def _saved(self, host: WorkflowHost, name: str) -> Outcome:

@@ -37,10 +37,12 @@ class Outcome:
     status: WorkflowStatus | None
     """None: it goes on when it is resumed."""
     duration: timedelta | None = None
+    """From its start to its end, whether it ran all the time or not."""
     data: Mapping[str, object] = field(default_factory=dict)
     error: StepError | None = None
     message: str = ""
     """What is to be said: why it has not ended, how it is resumed."""
+    is_resumed: bool = False
 
 
 class RunView(Protocol):

@@ -57,7 +57,7 @@ def answered(draft: Draft, message: Answered) -> None:
         return
     if draft.stopping is not None:
         # The result is recorded, but nothing follows it: the instance is being cancelled.
-        draft.note(LifecycleKind.STEP_SUCCEEDED, pointer, duration=max(0, draft.now - pointer.started))
+        draft.note(LifecycleKind.STEP_SUCCEEDED, pointer, duration=draft.took(pointer))
         draft.remove(pointer)
 
 

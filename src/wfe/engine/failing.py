@@ -138,7 +138,7 @@ def _hold(draft: Draft, pointer: Pointer, error: ErrorRecord) -> None:
     draft.note(LifecycleKind.STEP_FAILED, pointer, error=error)
     if not draft.halted:
         draft.status = WorkflowStatus.SUSPENDED
-        draft.reason = f"step {pointer.step!r} failed: {error.message}"
+        draft.reason = f"step {pointer.step!r} failed: {error.summary}"
         draft.note(LifecycleKind.WORKFLOW_SUSPENDED, error=error)
 
 
@@ -175,7 +175,7 @@ def _give_up(draft: Draft, pointer: Pointer, error: ErrorRecord) -> None:
     """Fail the pointer, and tell its scope."""
     failed = pointer.gave_up(error) if pointer.open == 0 else pointer
     draft.put(failed)
-    draft.note(LifecycleKind.STEP_FAILED, pointer, duration=max(0, draft.now - pointer.started), error=error)
+    draft.note(LifecycleKind.STEP_FAILED, pointer, duration=draft.took(pointer), error=error)
     scope, slot = pointer.scope, 0
     if scope == ROOT_SCOPE:
         draft.failed += 1

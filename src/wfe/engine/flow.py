@@ -190,7 +190,7 @@ def begin(draft: Draft, pointer: Pointer) -> None:
 
 def complete(draft: Draft, pointer: Pointer) -> None:
     """A step is done: its branch goes on with what follows."""
-    draft.note(LifecycleKind.STEP_SUCCEEDED, pointer, duration=max(0, draft.now - pointer.started))
+    draft.note(LifecycleKind.STEP_SUCCEEDED, pointer, duration=draft.took(pointer))
     draft.remove(pointer)
     _follow(draft, pointer)
 
@@ -316,7 +316,7 @@ def end_now(draft: Draft, pointer: Pointer) -> None:
     if draft.halted:
         draft.put(_replace(pointer, status=PointerStatus.PENDING, wake=0, phase=ENDING))
         return
-    draft.note(LifecycleKind.STEP_SUCCEEDED, pointer, duration=max(0, draft.now - pointer.started))
+    draft.note(LifecycleKind.STEP_SUCCEEDED, pointer, duration=draft.took(pointer))
     draft.remove(pointer)
     finish(draft, WorkflowStatus.COMPLETE)
 

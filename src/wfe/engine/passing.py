@@ -83,7 +83,8 @@ def _wait_timed_out(draft: Draft, pointer: Pointer) -> None:
         fail_by(draft, pointer, StepTimeout(f"Step {pointer.step!r} waited for child {pointer.child!r} for too long."))
         return
     draft.unsubscribe.append(Unsubscribe(pointer.id, pointer.waits, required=True))
-    fail_by(draft, pointer, EventTimeout(f"Step {pointer.step!r} waited for an event that did not come in time."))
+    message = f"Step {pointer.step!r} waited for {pointer.awaits}, which did not come in time."
+    fail_by(draft, pointer, EventTimeout(message))
 
 
 def _continue(draft: Draft, pointer: Pointer) -> None:
@@ -153,7 +154,7 @@ _decoder = msgspec.msgpack.Decoder(ChildEnded)
 def _child_is_over(draft: Draft, pointer: Pointer, message: ChildEnded) -> None:
     step = draft.step_of(pointer)
     if message.status is not WorkflowStatus.COMPLETE:
-        cause = f": {message.error.message}" if message.error is not None else ""
+        cause = f": {message.error.summary}" if message.error is not None else ""
         text = f"Child workflow {message.child_id!r} of step {step.id!r} ended {message.status}{cause}"
         fail_by(draft, pointer, ChildWorkflowFailed(text))
         return

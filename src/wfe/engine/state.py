@@ -43,6 +43,7 @@ class InstanceState:
 
     __slots__ = (
         "_split",
+        "begun_again",
         "created_at",
         "data",
         "definition_key",
@@ -96,6 +97,8 @@ class InstanceState:
         """Pointers whose bodies run or may run."""
         self.pending = {pointer.id for pointer in self.pointers.values() if pointer.status is PointerStatus.PENDING}
         """Pointers that were reached but have not begun."""
+        self.begun_again: dict[int, Moment] = {}
+        """Pointer → when its body, which another holder had begun, was begun here. Durations alone are told by it."""
         self.writers: dict[str, Writer] = {}
         """Data field → (revision, pointer, step) of its last writer since the instance was taken."""
 
@@ -129,6 +132,10 @@ class InstanceState:
         """When the run has taken too long; 0: never."""
         return self.head.deadline(self.created_at)
 
+    def begin_again(self, numbers: Iterable[int], now: Moment) -> None:
+        """Bodies that were cut off run again: the time in which nobody ran them does not count as theirs."""
+        self.begun_again.update(dict.fromkeys(numbers, now))
+
     def apply(self, transition: Transition) -> None:
         """Take over what a transition changed, now that it is committed."""
         self.revision += 1
@@ -150,6 +157,8 @@ class InstanceState:
         self.pointers.pop(number, None)
         self.running.discard(number)
         self.pending.discard(number)
+        if self.begun_again:
+            self.begun_again.pop(number, None)
         if self.items and self.items.pop(number, None) is not None:
             self._split.pop(number, None)
 

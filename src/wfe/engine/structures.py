@@ -299,10 +299,11 @@ def subscribe(
     for text, what in ((name, "name"), (key, "key")):
         _check_event_text(pointer, text, what)
     since = from_datetime(as_of) if isinstance(as_of, datetime) else (0 if as_of == "any" else None)
-    waiting = pointer.waited(0 if limit is None else wake_time(draft.now + limit), persisted)
+    awaits = f"event {name!r} with key {key!r}"
+    waiting = pointer.waited(0 if limit is None else wake_time(draft.now + limit), persisted, awaits=awaits)
     draft.put(waiting)
     draft.subscribe.append(Subscribe(waiting.id, waiting.waits, name, key, since))
-    draft.note(LifecycleKind.STEP_WAITING, waiting, detail=f"event {name!r} with key {key!r}")
+    draft.note(LifecycleKind.STEP_WAITING, waiting, detail=awaits)
 
 
 def _check_event_text(pointer: Pointer, text: str, what: str) -> None:

@@ -292,6 +292,11 @@ class Draft:
                 LogRecord(kind, pointer.step, pointer.id, pointer.failures + 1, duration, error, detail)
             )
 
+    def took(self, pointer: Pointer) -> int:
+        """Give the time since a pointer's attempt, or what it contains, began: for a body, began here."""
+        again = self.state.begun_again
+        return max(0, self.now - (max(pointer.started, again.get(pointer.id, 0)) if again else pointer.started))
+
     def merge_data(self, patch: Patch, *, base: int, pointer: Pointer) -> None:
         """Merge fields into the data.
 

@@ -32,6 +32,8 @@ def message_of(error: BaseException) -> str:
     """Give the message of an exception, its class name where it has none or cannot make it."""
     name = type(error).__qualname__
     try:
+        if type(error).__str__ is KeyError.__str__:  # shows only the key, which is no message
+            return f"{name}: {error}"
         return str(error) or name
     except BaseException:  # noqa: BLE001 - an exception whose __str__ raises is still a failure with a name
         return f"{name} (its message could not be made)"

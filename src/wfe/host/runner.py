@@ -101,6 +101,7 @@ class Runner:
                 self.deliver(BodyStopped(number))
         elif self.registration is not None:
             if may_run:
+                state.begin_again(idle, self.core.now())
                 self.core.bodies.run(self, idle)
             self.deliver(TimePassed())
         elif not self.mailbox and not self.rows:

@@ -159,7 +159,14 @@ def _step_state(pointer: Pointer, registration: Registration | None, heartbeat: 
         None,
         str(pointer.id),
         heartbeat,
+        _waiting_for(pointer),
     )
+
+
+def _waiting_for(pointer: Pointer) -> str | None:
+    if pointer.status is not PointerStatus.WAITING_FOR_EVENT:
+        return None
+    return pointer.awaits or (f"child {pointer.child!r}" if pointer.child else None)
 
 
 def events_from(rows: Sequence[LogRow]) -> list[LifecycleEvent]:

@@ -77,6 +77,11 @@ class StepError:
     def __str__(self) -> str:
         return self.message
 
+    @property
+    def summary(self) -> str:
+        """The message, with the class of the exception before it where that is the author's or Python's."""
+        return ErrorRecord(self.code, self.message, type=self.type).summary
+
     @staticmethod
     def from_record(record: ErrorRecord) -> StepError:
         """Give the record as people see it."""
@@ -117,6 +122,8 @@ class StepState:
     pointer_id: str = ""
     heartbeat: Heartbeat | None = None
     """The last one of the attempt that runs, where this host runs it. It is not stored."""
+    waiting_for: str | None = None
+    """The event or child that it waits for, in words."""
 
 
 _RAISED: dict[str, type[StepFailed]] = {
@@ -152,7 +159,7 @@ class WorkflowResult(Generic[D]):
             msg = f"Workflow instance {self.id!r} {self.status}: {self.error.message}"
             raise WorkflowTimeout(msg)
         if self.error is not None:
-            msg = f"Workflow instance {self.id!r} {self.status}: step {self.error.step!r}: {self.error.message}"
+            msg = f"Workflow instance {self.id!r} {self.status}: step {self.error.step!r}: {self.error.summary}"
             raise _RAISED.get(self.error.code, StepFailed)(msg, error=self.error)
         msg = f"Workflow instance {self.id!r} is {self.status}."
         raise WfeError(msg)

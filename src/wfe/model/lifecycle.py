@@ -65,7 +65,7 @@ class LifecycleEvent:
             str(record.pointer) if record.pointer else None,
             record.attempt or None,
             timedelta(microseconds=record.duration) if record.duration >= 0 else None,
-            record.error.message if record.error is not None else None,
+            record.error.summary if record.error is not None else None,
             record.detail or None,
         )
 

@@ -30,6 +30,14 @@ class ErrorRecord(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     type: str = ""
     traceback: str = ""
 
+    @property
+    def summary(self) -> str:
+        """The message, with the class of the exception before it where that is the author's or Python's."""
+        name = self.type.rpartition(".")[2]
+        if not name or self.type.startswith("wfe.") or self.message == name or f"{name}: " in self.message:
+            return self.message
+        return f"{name}: {self.message}"
+
 
 class Pointer(
     msgspec.Struct,
@@ -60,6 +68,7 @@ class Pointer(
         "started": "a",
         "error": "r",
         "child": "z",
+        "awaits": "g",
     },
 ):
     """Where one branch stands."""
@@ -112,6 +121,8 @@ class Pointer(
     """The last failure, while it matters."""
     child: str = ""
     """Id of the child instance that it waits for."""
+    awaits: str = ""
+    """Which event it waits for, in words."""
 
     @property
     def attempt(self) -> int:
@@ -154,7 +165,7 @@ class Pointer(
             self, status=PointerStatus.SLEEPING, wake=until, persisted=persisted, event=b"", polls=polls
         )
 
-    def waited(self, until: Moment, persisted: bytes = b"", child: str = "") -> Pointer:
+    def waited(self, until: Moment, persisted: bytes = b"", child: str = "", awaits: str = "") -> Pointer:
         """It waits for an event or a child, at most until a time (0: for ever)."""
         self._require("made to wait", PointerStatus.RUNNING, PointerStatus.PENDING)
         return msgspec.structs.replace(
@@ -165,12 +176,15 @@ class Pointer(
             event=b"",
             waits=self.waits + 1,
             child=child,
+            awaits=awaits,
         )
 
     def received(self, event: bytes, sequence: int) -> Pointer:
         """The event that it waited for has come; it has not run on yet."""
         self._require("given an event", PointerStatus.WAITING_FOR_EVENT)
-        return msgspec.structs.replace(self, status=PointerStatus.PENDING, wake=0, event=event, event_sequence=sequence)
+        return msgspec.structs.replace(
+            self, status=PointerStatus.PENDING, wake=0, event=event, event_sequence=sequence, awaits=""
+        )
 
     def held(self) -> Pointer:
         """It is ready, but must not begin yet (the instance is suspended)."""
@@ -188,6 +202,7 @@ class Pointer(
             budget=self.budget + 1,
             error=error,
             child="",
+            awaits="",
         )
 
     def gave_up(self, error: ErrorRecord) -> Pointer:
@@ -200,7 +215,13 @@ class Pointer(
             PointerStatus.SLEEPING,
         )
         return msgspec.structs.replace(
-            self, status=PointerStatus.FAILED, wake=0, failures=self.failures + 1, budget=self.budget + 1, error=error
+            self,
+            status=PointerStatus.FAILED,
+            wake=0,
+            failures=self.failures + 1,
+            budget=self.budget + 1,
+            error=error,
+            awaits="",
         )
 
     def rearmed(self) -> Pointer:

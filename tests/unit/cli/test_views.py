@@ -17,7 +17,14 @@ from wfe.model.status import WorkflowStatus
 
 INFO = RunInfo("w", "brave-otter", "ci", 1, "sqlite:///x.db")
 ERROR = StepError(
-    "command_failed", "The command exited with code 1. Its last lines were:\n  a\n  b", "tests", "3", 2, BEGIN, "E", ""
+    "command_failed",
+    "The command exited with code 1. Its last lines were:\n  a\n  b",
+    "tests",
+    "3",
+    2,
+    BEGIN,
+    "wfe.executors.shell.errors.ShellStepError",
+    "",
 )
 
 
@@ -58,7 +65,9 @@ def test_plain_end_shows_the_last_lines_of_the_failed_step() -> None:
 def test_an_error_of_the_workflow_itself_names_no_step() -> None:
     """A workflow that took too long failed as a whole."""
     lines: list[str] = []
-    error = StepError("workflow_timeout", "It took too long.", "", "0", 1, BEGIN, "E", "")
+    error = StepError(
+        "workflow_timeout", "It took too long.", "", "0", 1, BEGIN, "wfe.model.errors.WorkflowTimeout", ""
+    )
 
     PlainView(Board(pipeline()), lines.append).end(
         Outcome(Exit.FAILED, WorkflowStatus.FAILED, timedelta(seconds=2), error=error)

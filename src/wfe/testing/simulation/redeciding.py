@@ -89,5 +89,7 @@ def _reloaded(state: InstanceState) -> InstanceState:
         pointers=decode_pointers([encode_pointer(pointer) for pointer in state.pointers.values()]),
         items=dict(state.items),
     )
-    fresh.writers.update(state.writers)  # who wrote what is known to the holder alone; it decides about notes only
+    # Who wrote what, and when a body was begun again, is known to the holder alone; it decides about notes only.
+    fresh.writers.update(state.writers)
+    fresh.begun_again.update(state.begun_again)
     return fresh
