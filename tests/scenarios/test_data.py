@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Any, TypedDict
+from typing import Any
 from uuid import UUID
 
-import msgspec
 import pytest
 
 from tests.scenarios.stage import SECONDS, Context, StartHost, put
@@ -180,85 +179,6 @@ async def test_typed_data_keep_their_types(host: WorkflowHost) -> None:
     assert result.data == expected
     assert seen[1] == expected
     assert (await host.get_workflow(result.id)).data == expected
-
-
-class Struct(msgspec.Struct):
-    count: int = 0
-    note: str = ""
-
-
-class Typed(TypedDict, total=False):
-    count: int
-    note: str
-
-
-class Duck:
-    """A class as pydantic makes them, known by its methods."""
-
-    model_fields = {"count": None, "note": None}  # noqa: RUF012 - as pydantic has it
-
-    def __init__(self, count: int = 0, note: str = "") -> None:
-        self.count = count
-        self.note = note
-
-    @classmethod
-    def model_validate(cls, plain: dict[str, Any]) -> Duck:
-        if not isinstance(plain.get("count", 0), int):
-            raise ValueError("count is no int")  # noqa: TRY004 - as pydantic does
-        return cls(**plain)
-
-    def model_dump(self, mode: str = "python") -> dict[str, Any]:
-        return {"count": self.count, "note": self.note}
-
-
-@dataclass
-class Plain:
-    count: int = 0
-    note: str = ""
-
-
-@pytest.mark.parametrize("kind", [Struct, Plain, Duck])
-async def test_kinds_of_data_classes(host: WorkflowHost, kind: Any) -> None:
-    """A Struct, a dataclass, a model: from an object, from a mapping, from nothing."""
-
-    async def body(context: StepExecutionContext[Any]) -> None:
-        assert isinstance(context.data, kind)
-        context.data.count += 1
-
-    definition = WorkflowBuilder(kind).start_with(body).build("w")
-
-    for given, expected in ((kind(1, "a"), (2, "a")), ({"count": 5}, (6, "")), (None, (1, ""))):
-        result = await host.run(definition, given, timeout=SECONDS)
-        assert isinstance(result.data, kind)
-        assert (result.data.count, result.data.note) == expected
-
-
-async def test_attrs_classes(host: WorkflowHost) -> None:
-    """Where attrs is installed."""
-    attrs = pytest.importorskip("attrs")
-    kind = attrs.make_class("Kind", {"count": attrs.field(type=int, default=0)})
-
-    async def body(context: StepExecutionContext[Any]) -> None:
-        context.data.count += 1
-
-    result = await host.run(WorkflowBuilder(kind).start_with(body).build("w"), kind(1), timeout=SECONDS)
-
-    assert result.data.count == 2
-
-
-async def test_a_typed_dict(host: WorkflowHost) -> None:
-    """It is a dict with checked fields."""
-
-    async def body(context: StepExecutionContext[Any]) -> None:
-        context.data["count"] += 1
-
-    definition = WorkflowBuilder(Typed).start_with(body).build("w")
-
-    result = await host.run(definition, Typed(count=1), timeout=SECONDS)
-
-    assert result.data == {"count": 2}
-    with pytest.raises(DataError):
-        await host.start_workflow(definition, {"count": "text"})
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
+from wfe.host.model_class import ModelClass, is_model
 from wfe.model.document import (
     EMPTY_DOCUMENT,
     Document,
@@ -43,8 +44,10 @@ class DataCodec:
     def __init__(self, data_type: type) -> None:
         self.data_type = data_type
         self._is_plain = data_type is dict or typing.get_origin(data_type) is dict
-        self._validate: Callable[[object], object] | None = getattr(data_type, "model_validate", None)
+        self._model = ModelClass(data_type) if is_model(data_type) else None
         self._names = None if self._is_plain else _field_names(data_type)
+        if self._model is not None:
+            self._names = self._model.names
         self._transient = {
             field.name: field.default_factory if field.default_factory is not dataclasses.MISSING else None
             for field in (dataclasses.fields(data_type) if dataclasses.is_dataclass(data_type) else ())
@@ -55,8 +58,9 @@ class DataCodec:
             for field in (dataclasses.fields(data_type) if dataclasses.is_dataclass(data_type) else ())
             if field.name in self._transient
         }
+        self._stored = self._names_to_store()
         self._decoder: msgspec.json.Decoder[Any] | None = (
-            None if self._is_plain or self._validate is not None else msgspec.json.Decoder(data_type)
+            None if self._is_plain or self._model is not None else msgspec.json.Decoder(data_type)
         )
 
     def decode(self, document: Document) -> Any:  # noqa: ANN401 - the author's class
@@ -67,10 +71,10 @@ class DataCodec:
         """
         if self._is_plain:
             return decode_plain(document)
+        if self._model is not None:
+            return self._model.load(decode_plain(document))
+        assert self._decoder is not None
         try:
-            if self._decoder is None:
-                assert self._validate is not None
-                return self._validate(decode_plain(document))
             data = self._decoder.decode(document)
         except (msgspec.ValidationError, ValueError, TypeError) as error:
             path = str(error).rpartition(" - at `")[2].rstrip("`") if " - at `" in str(error) else "$"
@@ -91,10 +95,8 @@ class DataCodec:
                 msg = f"The data of this workflow is a dict, got a {type(data).__name__}."
                 raise DataError(msg, reason="wrong_type")
             return encode_value(data)
-        if self._transient:
-            # They may hold anything, so they are left out before the encoder sees them.
-            names = [each.name for each in dataclasses.fields(self.data_type) if each.name not in self._transient]
-            document = encode_typed({name: getattr(data, name) for name in names})
+        if self._stored is not None:
+            document = encode_typed({name: getattr(data, name) for name in self._stored})
         else:
             document = encode_typed(data)
         if not document.startswith(b"{"):
@@ -116,6 +118,8 @@ class DataCodec:
             except TypeError as error:
                 msg = f"{self.data_type.__qualname__} cannot be made without arguments; give the data. ({error})"
                 raise DataError(msg, reason="wrong_type") from error
+            except ValueError as error:
+                raise (error if self._model is None else self._model.refused(error)) from error
         if self._is_plain:
             document = self.encode(data)
             _check_reserved(fields_of(document))
@@ -123,6 +127,8 @@ class DataCodec:
         if isinstance(data, Mapping):
             given = encode_typed(dict(data))
             self._check_names(dict.fromkeys(map(str, data), b""))
+            if self._model is not None:
+                return self.encode(self._model.load(decode_plain(given), aliases=True))
             return self.encode(self.decode(given))
         if isinstance(data, self._class()):
             document = self.encode(data)
@@ -185,6 +191,14 @@ class DataCodec:
             self._check_names(patch.changed)
             self.decode(merge(current, patch))
 
+    def _names_to_store(self) -> list[str] | None:
+        """Give the fields that are handed to the encoder one by one; None: it takes the object as it is."""
+        if self._transient:  # they may hold anything, so they are left out before the encoder sees them
+            return [each.name for each in dataclasses.fields(self.data_type) if each.name not in self._transient]
+        if hasattr(self.data_type, "__attrs_attrs__"):  # of these it would leave out private fields
+            return [attribute.name for attribute in cast("Any", self.data_type).__attrs_attrs__]
+        return None
+
     def _class(self) -> type:
         origin = typing.get_origin(self.data_type) or self.data_type
         return dict if typing.is_typeddict(origin) else origin
@@ -224,10 +238,9 @@ def _check_reserved(names: Mapping[str, bytes]) -> None:
 def _field_names(data_type: type) -> frozenset[str] | None:
     if dataclasses.is_dataclass(data_type):
         return frozenset(field.name for field in dataclasses.fields(data_type))
-    for attribute in ("__struct_encode_fields__", "model_fields"):
-        names = getattr(data_type, attribute, None)
-        if names is not None:
-            return frozenset(names)
+    names = getattr(data_type, "__struct_encode_fields__", None)
+    if names is not None:
+        return frozenset(names)
     if hasattr(data_type, "__attrs_attrs__"):
         return frozenset(attribute.name for attribute in cast("Any", data_type).__attrs_attrs__)
     if typing.is_typeddict(data_type):

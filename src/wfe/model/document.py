@@ -171,7 +171,8 @@ def _parts_of(text: bytes) -> list[tuple[str, bytes]]:
 
 def _adapted(value: object) -> object:
     dump = getattr(value, "model_dump", None)  # a pydantic model; not a dependency, so known by its method
-    return dump(mode="json") if callable(dump) else value
+    # By the names of fields, and without computed ones: what is stored has to be what the model is made from again.
+    return dump(mode="json", by_alias=False, round_trip=True, warnings="error") if callable(dump) else value
 
 
 def _check_plain(value: object, path: str) -> None:
@@ -263,7 +264,8 @@ def _explained(value: object, path: str, error: Exception) -> DataError:
         kind = f"{type(bad).__module__}.{type(bad).__qualname__}"
         msg = f"The value at {bad_path} is a {kind}, which cannot be stored: {error}."
         return DataError(msg, path=bad_path, reason="not_json")
-    return DataError(f"The value at {path} cannot be stored: {error}", path=path, reason="not_json")
+    why = " ".join(str(error).split())  # pydantic tells on several lines
+    return DataError(f"The value at {path} cannot be stored: {why}", path=path, reason="not_json")
 
 
 _MAX_DEPTH = 200
@@ -273,12 +275,15 @@ def _first_bad(value: object, path: str, depth: int) -> tuple[str, object] | Non
     if depth > _MAX_DEPTH:
         return path, value
     children: list[tuple[str, object]] = []
+    is_inner_model = False  # a pydantic model is encoded only where it is the whole data
     if isinstance(value, Mapping):
         children = [(f"{path}.{name}", item) for name, item in value.items()]
     elif isinstance(value, list | tuple | set | frozenset):
         children = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
     elif not isinstance(value, type):
         names = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", None)
+        model_fields = getattr(type(value), "model_fields", None)
+        names, is_inner_model = names or model_fields, bool(model_fields) and depth > 0
         if names is None:
             names = [attribute.name for attribute in getattr(value, "__attrs_attrs__", ())]
         children = [(f"{path}.{name}", getattr(value, name, None)) for name in names or ()]
@@ -286,7 +291,7 @@ def _first_bad(value: object, path: str, depth: int) -> tuple[str, object] | Non
         found = _first_bad(child, child_path, depth + 1)
         if found is not None:
             return found
-    if children:
+    if children and not is_inner_model:
         return None
     try:
         _encoder.encode(value)
