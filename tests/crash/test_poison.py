@@ -91,7 +91,7 @@ def test_poison_is_quarantined(tmp_path: Path) -> None:
 def test_the_innocent_are_not_quarantined(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """Instances that run beside one that kills its hosts are not taken for the culprit: they end as planned."""
     if not pytestconfig.getoption("--full"):
-        pytest.skip("a minute; runs with --full")
+        pytest.skip("takes a minute, so it runs with --full alone, as `make crash` does")
     bench = Bench(f"sqlite:///{tmp_path}/wfe.db", tmp_path, seed_of_run())
     asyncio.run(_plant(bench, innocent=_INNOCENT))
 

@@ -57,9 +57,10 @@ async def disconnect(provider: Provider) -> None:
 
 
 TestPersistence = persistence_suite(memory, twin=second_view, advance=advance, disconnect=disconnect)
-TestLock = lock_suite(memory, twin=second_view, advance=advance)
-TestQueue = queue_suite(memory, twin=second_view)
-TestLifecycle = lifecycle_suite(memory, twin=second_view)
+NO_CONNECTION = "memory has no connection to lose; failing calls of the store are tested with its own suite"
+TestLock = lock_suite(memory, twin=second_view, advance=advance, disconnect=NO_CONNECTION)
+TestQueue = queue_suite(memory, twin=second_view, disconnect=NO_CONNECTION)
+TestLifecycle = lifecycle_suite(memory, twin=second_view, disconnect=NO_CONNECTION)
 
 
 async def played(provider: MemoryProvider) -> list[object]:

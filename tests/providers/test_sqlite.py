@@ -71,9 +71,10 @@ def fail_to_read(_: sqlite3.Connection) -> None:
 
 
 TestPersistence = persistence_suite(in_file, twin=second_process, advance=advance, disconnect=disconnect)
-TestPersistenceInMemory = persistence_suite(in_memory, advance=advance)
+NO_TWIN = "a SQLite database in memory is seen by its own connection alone, and gone when that is closed"
+TestPersistenceInMemory = persistence_suite(in_memory, twin=NO_TWIN, advance=advance, disconnect=NO_TWIN)
 TestLock = lock_suite(in_file, twin=second_process, advance=advance, disconnect=disconnect)
-TestLockInMemory = lock_suite(in_memory, advance=advance)
-TestQueue = queue_suite(in_file, twin=second_process)
+TestLockInMemory = lock_suite(in_memory, twin=NO_TWIN, advance=advance, disconnect=NO_TWIN)
+TestQueue = queue_suite(in_file, twin=second_process, disconnect="datagrams need no connection")
 TestLifecycle = lifecycle_suite(in_file, twin=second_process, disconnect=disconnect)
-TestLifecycleInMemory = lifecycle_suite(in_memory)
+TestLifecycleInMemory = lifecycle_suite(in_memory, twin=NO_TWIN, disconnect=NO_TWIN)

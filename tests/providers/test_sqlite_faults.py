@@ -170,15 +170,19 @@ async def test_full_database(provider: SQLiteProvider) -> None:
     assert sorted(await provider.store.known(["order-1", "order-2"])) == ["order-1", "order-2"]
 
 
+UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")
+"""Mounts that this process alone sees; no need to be root where the system allows it."""
+
+
 def test_full_disk(tmp_path: Path) -> None:
     """On a disk of two megabytes nothing acknowledged is lost, and work goes on by itself when there is space again."""
     mount = f"mount -t tmpfs -o size=2m tmpfs {tmp_path}"
-    if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True, check=False).returncode:
-        pytest.skip("a small disk cannot be mounted here (needs root)")
+    if subprocess.run([*UNSHARE, "sh", "-c", mount], capture_output=True, check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here: it needs root, or user namespaces with the right to mount")
     fill = f"{sys.executable} -m tests.providers.sqlite_child fill {tmp_path}/wfe.db"
 
     child = subprocess.run(
-        ["unshare", "-m", "sh", "-c", f"{mount} && {fill}"], capture_output=True, text=True, check=True, timeout=60
+        [*UNSHARE, "sh", "-c", f"{mount} && {fill}"], capture_output=True, text=True, check=True, timeout=60
     )
 
     full, result = child.stdout.splitlines()
@@ -192,13 +196,13 @@ def test_read_only_file(tmp_path: Path) -> None:
     """A file that cannot be written is refused when the store is opened, and the message says what to do."""
     path = tmp_path / "wfe.db"
     mount = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path}"
-    if subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True, check=False).returncode:
-        pytest.skip("a folder cannot be mounted read-only here (needs root)")
+    if subprocess.run([*UNSHARE, "sh", "-c", mount], capture_output=True, check=False).returncode:
+        pytest.skip("a folder cannot be mounted read-only here: it needs root, or user namespaces with that right")
     write = f"{sys.executable} -m tests.providers.sqlite_child write_some {path} 1"
     subprocess.run(["sh", "-c", write], check=True, capture_output=True, timeout=60)
 
     child = subprocess.run(
-        ["unshare", "-m", "sh", "-c", f"{mount} && {write}"], capture_output=True, text=True, check=False, timeout=60
+        [*UNSHARE, "sh", "-c", f"{mount} && {write}"], capture_output=True, text=True, check=False, timeout=60
     )
 
     last = child.stderr.splitlines()[-1]

@@ -17,9 +17,9 @@ Promise: TypeAlias = Callable[[object, World], Awaitable[None]]
 def persistence_suite(
     factory: Factory,
     *,
-    twin: Twin | None = None,
+    twin: Twin | str | None = None,
     advance: Advance | None = None,
-    disconnect: Disconnect | None = None,
+    disconnect: Disconnect | str | None = None,
     scale: int = 10_000,
 ) -> type:
     """Make the class of tests that every store passes.
@@ -28,10 +28,12 @@ def persistence_suite(
         factory: Makes an open provider on an empty storage, as an async context manager that closes it. Called once per
             test.
         twin: Makes a second open provider on the storage of the given one, as another process does; also used to
-            open a storage again that was closed. Tests that need it are skipped without.
+            open a storage again that was closed. Where there can be none, say why, as text: tests that need it are
+            skipped with that reason.
         advance: Lets store time and session time pass by a duration, at once. Without it, tests wait for the few
             milliseconds that they need.
-        disconnect: Cuts the provider's connections while the backend stays up. Tests that need it are skipped without.
+        disconnect: Cuts the provider's connections while the backend stays up; or why there are none to cut, as for
+            `twin`.
         scale: How many rows the heaviest tests write in one batch.
     """
     from wfe.testing.conformance.persistence import SUBJECTS
@@ -41,7 +43,11 @@ def persistence_suite(
 
 
 def lock_suite(
-    factory: Factory, *, twin: Twin | None = None, advance: Advance | None = None, disconnect: Disconnect | None = None
+    factory: Factory,
+    *,
+    twin: Twin | str | None = None,
+    advance: Advance | None = None,
+    disconnect: Disconnect | str | None = None,
 ) -> type:
     """Make the class of tests that every lease provider passes. The arguments are those of `persistence_suite`."""
     from wfe.testing.conformance.lease import SUBJECTS
@@ -50,7 +56,9 @@ def lock_suite(
     return _class_of("LockConformance", "What every lease provider promises.", SUBJECTS, around)
 
 
-def queue_suite(factory: Factory, *, twin: Twin | None = None, disconnect: Disconnect | None = None) -> type:
+def queue_suite(
+    factory: Factory, *, twin: Twin | str | None = None, disconnect: Disconnect | str | None = None
+) -> type:
     """Make the class of tests that every carrier of hints passes. The arguments are those of `persistence_suite`."""
     from wfe.testing.conformance.hints import SUBJECTS
 
@@ -58,7 +66,9 @@ def queue_suite(factory: Factory, *, twin: Twin | None = None, disconnect: Disco
     return _class_of("QueueConformance", "What every carrier of hints promises.", SUBJECTS, around)
 
 
-def lifecycle_suite(factory: Factory, *, twin: Twin | None = None, disconnect: Disconnect | None = None) -> type:
+def lifecycle_suite(
+    factory: Factory, *, twin: Twin | str | None = None, disconnect: Disconnect | str | None = None
+) -> type:
     """Make the class of tests that every lifecycle publisher passes. The arguments are those of `persistence_suite`."""
     from wfe.testing.conformance.lifecycle import SUBJECTS
 

@@ -52,7 +52,7 @@ def test_disk_full(tmp_path: Path) -> None:
     """
     unshare = ["unshare", "--user", "--map-root-user", "--mount"]
     if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], check=False).returncode:
-        pytest.skip("no namespaces to mount a small disk in")
+        pytest.skip("a small disk cannot be mounted here: it needs user namespaces with the right to mount")
     folder = tmp_path / "disk"
     folder.mkdir()
     program = [sys.executable, "-m", "tests.scenarios.faults.small_disk", str(folder)]

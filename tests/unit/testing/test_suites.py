@@ -76,6 +76,16 @@ async def test_missing_disconnect_is_a_skip_that_says_so() -> None:
         await suite.test_store_goes_on_after_a_lost_connection()
 
 
+async def test_a_reason_given_in_place_of_a_twin_is_that_of_the_skip() -> None:
+    """Where a provider cannot have a second process or lose a connection, the report says why."""
+    suite = persistence_suite(memory, twin="it is alone", disconnect="nothing to cut")()
+
+    with pytest.raises(SkipTest, match="a second process on the same storage is not tested: it is alone"):
+        await suite.test_second_process_sees_every_commit()
+    with pytest.raises(SkipTest, match="lost connections are not tested: nothing to cut"):
+        await suite.test_store_goes_on_after_a_lost_connection()
+
+
 async def test_time_passes_without_a_clock() -> None:
     """Without `advance`, tests of timers wait for the few milliseconds that they need."""
     suite = persistence_suite(memory)()

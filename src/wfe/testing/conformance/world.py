@@ -62,9 +62,11 @@ class Surroundings:
     """What the author of a provider has given to a suite."""
 
     factory: Factory
-    twin: Twin | None = None
+    twin: Twin | str | None = None
+    """Text: why there can be none."""
     advance: Advance | None = None
-    disconnect: Disconnect | None = None
+    disconnect: Disconnect | str | None = None
+    """As `twin`."""
     scale: int = 10_000
     """How many rows the heavy tests write at once."""
 
@@ -129,18 +131,14 @@ class World:
     @asynccontextmanager
     async def twin(self) -> AsyncGenerator[World, None]:
         """Open the same storage a second time, as another process does."""
-        if self.surroundings.twin is None:
-            msg = "the suite was given no `twin`, so a second process on the same storage is not tested"
-            raise SkipTest(msg)
-        async with self.surroundings.twin(self.provider) as provider:
+        twin = _given(self.surroundings.twin, "twin", "a second process on the same storage is not tested")
+        async with twin(self.provider) as provider:
             yield await World.of(provider, self.surroundings)
 
     @asynccontextmanager
     async def restarted(self) -> AsyncGenerator[World, None]:
         """Close the provider and open its storage again."""
-        if self.surroundings.twin is None:
-            msg = "the suite was given no `twin`, so opening a storage again is not tested"
-            raise SkipTest(msg)
+        _given(self.surroundings.twin, "twin", "opening a storage again is not tested")
         await self.store.close()
         async with self.twin() as again:
             yield again
@@ -154,10 +152,8 @@ class World:
 
     async def disconnect(self) -> None:
         """Cut the connections to the backend."""
-        if self.surroundings.disconnect is None:
-            msg = "the suite was given no `disconnect`, so lost connections are not tested"
-            raise SkipTest(msg)
-        await self.surroundings.disconnect(self.provider)
+        disconnect = _given(self.surroundings.disconnect, "disconnect", "lost connections are not tested")
+        await disconnect(self.provider)
 
     async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until the backend answers."""
@@ -296,3 +292,12 @@ class World:
     async def whole_log(self) -> list[LogRow]:
         """Read every log row, from the oldest on."""
         return list((await self.store.log_after(None, 1_000_000)).rows)
+
+
+def _given(what: T | str | None, name: str, untested: str) -> T:
+    """Give what the provider's author has supplied, or skip the test with the reason why it is not there."""
+    if what is None:
+        raise SkipTest(f"the suite was given no `{name}`, so {untested}")
+    if isinstance(what, str):
+        raise SkipTest(f"{untested}: {what}")
+    return what
