@@ -93,6 +93,26 @@ async def test_a_child_is_held_to_its_inputs(host: WorkflowHost, deploy: str) ->
     assert "input 'files' (list<string>): expected a list, got 'a'" in str(bad.error)
 
 
+async def test_settings_of_a_python_step_are_filled_in(host: WorkflowHost) -> None:
+    """Expressions in the config of a registered step have their values when it runs; nothing leads to null."""
+    seen: list[object] = []
+
+    async def mail(context: Context) -> None:
+        seen.append(dict(context.step.config))
+
+    host.register_step("mail", mail)
+    host.register(
+        load_workflow(
+            "workflow: {id: w, version: 1, inputs: {to: string, list: any?}, steps: [{name: send, type: mail, config: "
+            "{subject: 'For ((to))', copies: ((list)), nested: {of: [((workflow.definition_id))]}, plain: 1}}]}"
+        )
+    )
+
+    await host.run("w", {"to": "Ann", "list": [1, 2]}, timeout=SECONDS)
+
+    assert seen == [{"subject": "For Ann", "copies": [1, 2], "nested": {"of": ["w"]}, "plain": 1}]
+
+
 async def test_a_plan_read_from_the_store_declares_the_same(host: WorkflowHost) -> None:
     """Inputs are part of the plan's text, so that a start from it checks them as well."""
     host.register_step("go", go)

@@ -13,7 +13,7 @@ import msgspec
 from wfe.host.calling import Calling
 from wfe.host.errors_of import class_names, message_of, record_of
 from wfe.host.settings import checked_text
-from wfe.model.context import UNTOUCHED, LoopFrame, StepBody, StepExecutionContext, WorkflowInfo
+from wfe.model.context import UNTOUCHED, LoopFrame, StepBody, StepExecutionContext, StepInfo, WorkflowInfo
 from wfe.model.definition import Field
 from wfe.model.document import EMPTY_DOCUMENT, Patch, decode_plain, encode_typed, patch_between
 from wfe.model.errors import Cancelled, DataError, WfeError
@@ -23,6 +23,7 @@ from wfe.model.moment import to_datetime
 from wfe.model.policies import Retry
 from wfe.model.result import NEXT, Branch, End, ExecutionResult, Failure, Next, Outcome, Persist, Sleep, SleepUntil
 from wfe.model.result import WaitForEvent as WaitForEventResult
+from wfe.model.templates import resolve
 from wfe.ports.executor import StepRequest
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class BodyRun:
         self._context = context = StepExecutionContext(
             load_data=lambda: codec.decode(document),
             load_workflow=lambda: workflow_info(state),
-            step=self._body.info,
+            step=self._body.info if not self._body.has_templates else self._filled_info(document),
             pointer_id=str(pointer.id),
             attempt=pointer.failures + 1,
             deadline=None if timeout is None else datetime.now(UTC) + timeout,
@@ -175,6 +176,33 @@ class BodyRun:
         """Keep the heartbeat, a copy: what the body does to its details afterwards is its own affair."""
         plain = decode_plain(encode_typed(details, path="$heartbeat"))
         self.heartbeat = Heartbeat(datetime.now(UTC), plain)
+
+    def _filled_info(self, document: bytes) -> StepInfo:
+        """Give the step with its settings filled in from the run; what has no value is null, and told in the log."""
+        info, roots, missing = self._body.info, {**self._roots(), "data": _mapping(document)}, list[str]()
+        config = {key: resolve(value, roots, missing.append) for key, value in info.config.items()}
+        for path in dict.fromkeys(missing):
+            self._around.log(
+                self._state.id, info.id, "stderr", f"wfe: {path} has no value; it is null, or empty in a text"
+            )
+        return StepInfo(info.id, info.name, config)
+
+    def _roots(self) -> dict[str, object]:
+        """Give what settings may name besides the data."""
+        state, key = self._state, self._state.definition_key
+        roots: dict[str, object] = {
+            "workflow": {
+                "id": state.id,
+                "name": state.name,
+                "definition_id": key.id,
+                "version": key.version,
+                "reference": state.reference,
+            }
+        }
+        if self._loops:
+            item, index = self._loops[0]
+            roots |= {"item": decode_plain(item), "index": index}
+        return roots
 
     def _construct(self, body_class: Callable[..., Any]) -> object:
         factory = self._around.step_factory
@@ -205,19 +233,6 @@ class BodyRun:
         assert body.executor is not None
         cancelled = asyncio.Event()
         data = _mapping(document)
-        key = state.definition_key
-        values: dict[str, object] = {
-            "workflow": {
-                "id": state.id,
-                "name": state.name,
-                "definition_id": key.id,
-                "version": key.version,
-                "reference": state.reference,
-            }
-        }
-        if self._loops:
-            item, index = self._loops[0]
-            values |= {"item": decode_plain(item), "index": index}
         request = StepRequest(
             step_id=pointer.step,
             step_name=body.info.name,
@@ -230,7 +245,7 @@ class BodyRun:
             log=lambda stream, text: self._around.log(state.id, pointer.step, stream, text),
             cancelled=cancelled,
             timeout=body.timeout,
-            values=values,
+            values=self._roots(),
         )
         return self._message(await self._calling(None).executor(request, cancelled), None, None, document)
 

@@ -13,6 +13,7 @@ from wfe.model.definition import StepKind, WorkflowDefinition
 from wfe.model.document import Document, decode_plain
 from wfe.model.errors import ConfigurationError, DefinitionError, DefinitionNotFound
 from wfe.model.inputs import complete_inputs
+from wfe.model.templates import has_templates
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -32,6 +33,7 @@ class Body:
         "concurrency_key",
         "executor",
         "function",
+        "has_templates",
         "info",
         "inputs",
         "is_async",
@@ -65,6 +67,8 @@ class Body:
         )
         """Whether calling the function with the context is all there is to do."""
         self.info = StepInfo(step.id, step.name or step.id, step.config)
+        self.has_templates = has_templates(step.config)
+        """Whether its settings name values of the run, which are filled in for each attempt."""
 
 
 def _is_async(function: Callable[..., Any] | None) -> bool:

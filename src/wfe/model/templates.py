@@ -11,7 +11,17 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias, cast
 
-__all__ = ["MARK", "MISSING", "PathSegment", "as_text", "member_of", "resolve", "text_template", "value_template"]
+__all__ = [
+    "MARK",
+    "MISSING",
+    "PathSegment",
+    "as_text",
+    "has_templates",
+    "member_of",
+    "resolve",
+    "text_template",
+    "value_template",
+]
 
 MARK = "$wfe"
 """The one key of a map that is a template."""
@@ -42,6 +52,14 @@ def resolve(setting: object, roots: Mapping[str, object], on_missing: Callable[[
     if isinstance(setting, list | tuple):
         return [resolve(item, roots, on_missing) for item in cast("Sequence[object]", setting)]
     return setting
+
+
+def has_templates(setting: object) -> bool:
+    """Tell whether a setting names values known only at run time."""
+    if isinstance(setting, Mapping):
+        content = cast("Mapping[str, object]", setting)
+        return MARK in content or any(map(has_templates, content.values()))
+    return isinstance(setting, list | tuple) and any(map(has_templates, cast("Sequence[object]", setting)))
 
 
 def as_text(value: object) -> str:

@@ -117,6 +117,15 @@ def test_defaults_of_a_type_that_no_step_has_are_refused() -> None:
     assert found == [f"<text>:4:14: workflow.defaults.shel: {problem}; {expected}"]
 
 
+@pytest.mark.parametrize("rule", ["{type: compensate}", "{type: retry, then: compensate}"])
+def test_a_rule_that_is_not_carried_out_is_refused(rule: str) -> None:
+    """Compensation does not exist yet; to fail in its place, without a word, would be another rule."""
+    found = errors_of(workflow(steps=f"steps: [{{name: a, config: {{run: x}}, error_behavior: {rule}}}]"))
+
+    assert len(found) == 1
+    assert "the rule 'compensate' is not supported by this version" in found[0]
+
+
 def test_a_mistake_in_defaults_is_told_where_it_stands() -> None:
     """Once, at its own place, though every step of the type takes it over."""
     found = errors_of(
@@ -145,5 +154,7 @@ def test_types_that_a_program_has_to_register_are_warned_of(type_name: str, why:
 
     found = warnings_of(workflow(steps=f"steps: [{{name: a, type: {type_name}, config: {{x: 1}}}}]"))
 
-    problem = f"steps of type {type_name!r}: {why}, so a program has to: host.register_step({type_name!r}, body)"
+    problem = (
+        f"steps of type {type_name!r}: {why}, so a program has to register it: host.register_step({type_name!r}, body)"
+    )
     assert found == [f"<text>:4:27: workflow.steps[0].type: {problem}{nearest}"]

@@ -260,7 +260,7 @@ def _warn_of_type(type_name: str, entry: Entry | None, path: str, check: Checker
     check.warn(
         entry.value.position,
         path,
-        f"steps of type {type_name!r}: {why}, so a program has to: host.register_step({type_name!r}, body)",
+        f"steps of type {type_name!r}: {why}, so a program has to register it: host.register_step({type_name!r}, body)",
         nearest="" if type_name in KNOWN_TYPES else nearest_name(type_name, KNOWN_TYPES),
     )
 
@@ -313,12 +313,14 @@ def _rules(entries: dict[str, Entry], path: str, check: Checker) -> Rules:
 def _behavior(node: Node, path: str, check: Checker, *, is_last: bool = False) -> ErrorBehavior | None:
     if isinstance(node, ScalarNode) and is_last:
         word = check.choice(Entry("", node.position, node), path, tuple(_ENDS), "fail")
+        _refuse_compensate(word, node, path, check)
         return _ENDS[word]
     entries = check.entries(node, path, ERROR_BEHAVIOR)
     if "type" not in entries:
         return None
     allowed = tuple(_ENDS) if is_last else _RULE_TYPES
     kind = check.choice(entries["type"], join(path, "type"), allowed, "fail")
+    _refuse_compensate(kind, entries["type"].value, join(path, "type"), check)
     if kind != "retry":
         for key in entries.keys() - {"type"}:
             check.error(entries[key].position, join(path, key), f"the key {key!r} belongs to rules of type retry")
@@ -337,6 +339,13 @@ def _behavior(node: Node, path: str, check: Checker, *, is_last: bool = False) -
         jitter=check.number(entries.get("jitter"), join(path, "jitter")),
         then=last or Fail(),
     )
+
+
+def _refuse_compensate(word: str, node: Node, path: str, check: Checker) -> None:
+    if word == "compensate":
+        check.error(
+            node.position, path, "the rule 'compensate' is not supported by this version", code="unsupported_key"
+        )
 
 
 def _retry(node: Node, path: str, check: Checker) -> RetryPolicy | None:
