@@ -91,9 +91,13 @@ def test_what_a_page_shows_happens(page: Page, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.path.relative_to(ROOT)))
 def test_every_file_of_a_page_is_used(page: Page) -> None:
-    """No program or pipeline of a page is left untried by its commands."""
-    commands = " ".join(command for command, _ in page.commands())
+    """No program or pipeline of a page is left untried by its commands, or by a program that imports it."""
+    files = page.files()
+    used = " ".join(command for command, _ in page.commands())
+    used += " ".join(
+        f"{name}.py" for text in files.values() for name in re.findall(r"^from (\w+) import", text, re.MULTILINE)
+    )
 
-    unused = [name for name in page.files() if name not in commands]
+    unused = [name for name in files if name not in used]
 
     assert unused == []
