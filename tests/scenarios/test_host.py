@@ -171,6 +171,21 @@ async def test_many_wait_for_one(host: WorkflowHost) -> None:
     assert (await host.wait(instance_id)).status is WorkflowStatus.COMPLETE
 
 
+async def test_stopping_right_after_registering_is_quiet(
+    start_host: StartHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that is told to stop while it starts has nothing to warn of; its definitions are known the next time."""
+    definition = WorkflowBuilder().then(put("a", a=1)).build("w")
+    host = await start_host()
+    host.register(definition)
+
+    await host.stop()
+
+    assert [record.getMessage() for record in caplog.records if record.name == "wfe.host"] == []
+    await host.start()
+    assert (await host.run("w", {}, timeout=SECONDS)).data == {"a": 1}
+
+
 async def test_a_name_does_for_looking_and_waiting(host: WorkflowHost) -> None:
     """Whoever named an instance may wait for it, and read its history and errors, by that name."""
     instance_id = await host.start_workflow(WorkflowBuilder().start_with(put("a", a=1)).build("w"), name="mine")

@@ -289,6 +289,8 @@ class Life:
             await self.save_definitions()
         except DefinitionError as error:
             _log.error("%s", error)
+        except ShuttingDown:
+            return  # the next start records everything that is registered
 
     async def save_definitions(self) -> None:
         """Record what has been registered since the last time.
