@@ -341,7 +341,11 @@ __all__ = [
 def __getattr__(name: str) -> object:
     place = _PLACES.get(name)
     if place is None:
-        msg = f"module 'wfe' has no attribute {name!r}"
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, __all__, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        msg = f"module 'wfe' has no attribute {name!r}{hint}"
         raise AttributeError(msg)
     from importlib import import_module
 

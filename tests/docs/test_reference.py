@@ -234,6 +234,12 @@ def test_the_lists_of_public_names_agree() -> None:
     assert set(seen) == set(wfe.__all__)
 
 
+def test_a_slip_in_a_public_name_is_answered_with_the_nearest() -> None:
+    """As Python does for the names of ordinary modules."""
+    with pytest.raises(AttributeError, match="did you mean 'WorkflowHost'"):
+        _ = wfe.WorkflowHots
+
+
 def test_no_table_names_what_is_not_public() -> None:
     """The first cells of the tables of names hold public names alone."""
     text = (REFERENCE / "names.md").read_text("utf-8")

@@ -25,6 +25,7 @@ from wfe import (
     ConfigurationError,
     DataError,
     DefinitionError,
+    DefinitionNotFound,
     LifecycleEvent,
     MemoryProvider,
     ShuttingDown,
@@ -153,6 +154,42 @@ async def test_waiting_for_no_time_is_a_look(start_host: StartHost) -> None:
     result = await second.wait(ended.id, timeout=0)
 
     assert (result.status, result.data) == (WorkflowStatus.COMPLETE, {"n": 1})
+
+
+async def test_a_wait_in_vain_tells_what_is_missing(host: WorkflowHost) -> None:
+    """The step type that nobody has registered is named at once, before any sweep has found the instance."""
+    instance_id = await host.start_workflow(WorkflowBuilder().then("mail").build("w"))
+
+    with pytest.raises(WaitTimeout, match="not registered: step type 'mail' of step 'mail'"):
+        await host.wait(instance_id, timeout=0.05)
+
+
+async def test_what_callers_give_is_checked(host: WorkflowHost) -> None:
+    """Times without a zone, and keys that are none, are refused by name; a number or a UUID has a text of its own."""
+    definition = WorkflowBuilder().wait_for("e", "5").build("w")
+    naive = datetime(2030, 1, 1)  # noqa: DTZ001 - planted
+
+    for what, call in (
+        ("start_at", lambda: host.start_workflow(definition, {}, start_at=naive)),
+        ("effective_at", lambda: host.publish_event("e", "k", effective_at=naive)),
+        ("since", lambda: host.list_workflows(since=naive)),
+        ("key", lambda: host.publish_event("e", None)),  # type: ignore[arg-type]  # planted
+        ("key", lambda: host.publish_event("e", 1.5)),  # type: ignore[arg-type]  # planted
+        ("name", lambda: host.publish_event("", "k")),
+    ):
+        with pytest.raises(DataError, match=what):
+            await call()
+    instance_id = await host.start_workflow(definition)
+    await host.publish_event("e", 5)  # type: ignore[arg-type]  # waits take numbers as well
+    assert (await host.wait(instance_id, timeout=SECONDS)).status is WorkflowStatus.COMPLETE
+
+
+async def test_a_slip_in_an_id_is_answered_with_the_nearest(host: WorkflowHost) -> None:
+    """Whoever asks for a definition that is not there learns which are, and which was probably meant."""
+    host.register(WorkflowBuilder().then(put("a")).build("orders"))
+
+    with pytest.raises(DefinitionNotFound, match=r"Registered: orders v1\. Did you mean 'orders'\?"):
+        await host.start_workflow("Order", {})
 
 
 async def test_many_wait_for_one(host: WorkflowHost) -> None:

@@ -112,6 +112,11 @@ def body_source(value: object) -> BodySource | Refused:  # noqa: PLR0911 - one l
         return Refused(f"expected the class {name}, got an object of it; a body is made anew for every run")
     if isinstance(value, type):
         return _class_source(cast("type[object]", value))
+    if inspect.iscoroutine(value):
+        value.close()  # or Python warns that nobody has awaited it
+        return Refused(f"got what calling {value.__name__} gave; give the function itself, without calling it")
+    if _yields(value):
+        return Refused(f"{_named(value)} yields, and a body answers once: return instead")
     if not callable(value):
         return Refused(
             f"expected a step body: a StepBody class or a function that takes the context, got {value!r:.80}"
@@ -130,7 +135,7 @@ def block_source(value: object) -> BlockSource:  # noqa: PLR0911 - the rule is a
     """Take a value where a block is allowed: a body, which is a block of one step, or a function that builds one."""
     if isinstance(value, BlockOf):
         return value  # pyright: ignore[reportUnknownVariableType] - of whatever data; the type checker has seen it
-    if isinstance(value, str | StepBody) or inspect.isclass(value) or not callable(value):
+    if isinstance(value, str | StepBody) or inspect.isclass(value) or not callable(value) or _yields(value):
         return body_source(value)
     if isinstance(getattr(value, "__wfe_step__", None), StepAttributes) or _is_coroutine_function(value):
         return BodySource(value)
@@ -191,6 +196,10 @@ def _is_coroutine_function(value: object) -> bool:
     if inspect.iscoroutinefunction(value):
         return True
     return not inspect.isroutine(value) and inspect.iscoroutinefunction(getattr(value, "__call__", None))  # noqa: B004
+
+
+def _yields(value: object) -> bool:
+    return inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value)
 
 
 def _without_context(function: Callable[[], Awaitable[object]]) -> Callable[..., object]:

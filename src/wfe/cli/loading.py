@@ -35,6 +35,8 @@ def load_file(file: Path, config: Mapping[str, str], *, lenient: bool) -> list[C
     from wfe.authoring.yaml import Problem, load_workflows
     from wfe.model.errors import YamlError
 
+    if file.suffix == ".py":
+        raise CommandError(f"{file} is a Python program, and no file of workflows; start it with: python {file}")
     try:
         return load_workflows(file, config, strict=not lenient)
     except YamlError as error:

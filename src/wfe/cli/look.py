@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from wfe.cli.board import first_line, safe_line
-from wfe.cli.exits import CommandError, Exit
+from wfe.cli.exits import Exit
 from wfe.cli.focus import FocusedProvider
 from wfe.cli.json_lines import error_object, event_object, to_json
-from wfe.cli.place import command_for, ready_place, resume_command
+from wfe.cli.place import command_for, no_run, ready_place, resume_command
 from wfe.cli.plans import runs_here
 from wfe.host.connect import connect
 from wfe.host.workflow_host import WorkflowHost
@@ -71,7 +71,7 @@ def show_run(url: str, id_or_name: str, *, as_json: bool) -> Exit:
     """Show how one run stands."""
 
     async def work(at: _Place) -> Exit:
-        instance = await _find(at.host, id_or_name)
+        instance = await _find(at.host, id_or_name, url)
         if as_json:
             click.echo(to_json(_instance_object(instance)))
             return Exit.COMPLETE
@@ -104,7 +104,7 @@ def show_history(url: str, id_or_name: str, *, as_json: bool) -> Exit:
     """Show all that happened to a run, in order."""
 
     async def work(at: _Place) -> Exit:
-        instance = await _find(at.host, id_or_name)
+        instance = await _find(at.host, id_or_name, url)
         events = await at.host.history(instance.id)
         if as_json:
             for event in events:
@@ -120,7 +120,7 @@ def ask(url: str, id_or_name: str, verb: str, reason: str | None) -> Exit:
     """Suspend, resume, cancel or terminate a run, and say what came of it."""
 
     async def work(at: _Place) -> Exit:
-        instance = await _find(at.host, id_or_name)
+        instance = await _find(at.host, id_or_name, url)
         name = instance.name or instance.id
         host = at.host
         asked: dict[str, Callable[[], Coroutine[Any, Any, bool]]] = {
@@ -131,7 +131,7 @@ def ask(url: str, id_or_name: str, verb: str, reason: str | None) -> Exit:
         }
         changed = await asked[verb]()
         after = await at.host.get_workflow(instance.id)
-        click.echo(f"{name} is {_status(after)}" + ("" if changed else "; nothing has changed"))
+        click.echo(f"{name} is {_status(after)}" + ("" if changed else " already; nothing has changed"))
         if verb == "resume" and changed and not after.status.is_terminal:
             click.echo(await _how_to_go_on(at.store, after, url))
         return Exit.COMPLETE
@@ -170,13 +170,11 @@ def _with_host(url: str, work: Callable[[_Place], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(go())
 
 
-async def _find(host: WorkflowHost, id_or_name: str) -> WorkflowInstance[Any]:
+async def _find(host: WorkflowHost, id_or_name: str, url: str) -> WorkflowInstance[Any]:
     try:
         return await host.get_workflow(id_or_name)
     except WorkflowNotFound:
-        raise CommandError(
-            f"There is no run {id_or_name!r} in this store; wfe list shows those that there are"
-        ) from None
+        raise no_run(id_or_name, url) from None
 
 
 def _status(instance: WorkflowInstance[Any]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from wfe.cli.exits import CommandError, Exit
+from wfe.cli.logs import show_warnings
 from wfe.cli.place import DEFAULT_URL, URL_VARIABLE
 from wfe.model.status import WorkflowStatus
 
@@ -29,6 +30,7 @@ class _Commands(click.Group):
     """Commands whose return value is the exit code."""
 
     def invoke(self, ctx: click.Context) -> object:
+        show_warnings()
         try:
             code = super().invoke(ctx)
         except KeyboardInterrupt:

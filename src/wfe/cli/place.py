@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wfe.cli.exits import CommandError
 
-__all__ = ["DEFAULT_URL", "URL_VARIABLE", "command_for", "ready_place", "resume_command", "shown_url"]
+__all__ = ["DEFAULT_URL", "URL_VARIABLE", "command_for", "no_run", "ready_place", "resume_command", "shown_url"]
 
 DEFAULT_URL = "sqlite:///.wfe/wfe.db"
 URL_VARIABLE = "WFE_DB"
@@ -46,6 +46,13 @@ def command_for(arguments: str, url: str) -> str:
     """Give a command of wfe for the same store, given in the same surroundings."""
     is_known = url == (os.environ.get(URL_VARIABLE) or DEFAULT_URL)
     return f"wfe {arguments}" + ("" if is_known else f" --db {shlex.quote(shown_url(url))}")
+
+
+def no_run(name: str, url: str) -> CommandError:
+    """Give the error for a run that is not in a store."""
+    return CommandError(
+        f"There is no run {name!r} in {shown_url(url)}; {command_for('list', url)} shows those that there are"
+    )
 
 
 def shown_url(url: str) -> str:

@@ -16,7 +16,7 @@ from wfe.cli.inputs import checked_inputs, key_values
 from wfe.cli.json_lines import JsonView
 from wfe.cli.loading import choose, load_file, shown
 from wfe.cli.output import Lines
-from wfe.cli.place import ready_place, resume_command
+from wfe.cli.place import no_run, ready_place, resume_command
 from wfe.cli.plain import PlainView
 from wfe.cli.plans import plan_of, record_plan
 from wfe.cli.request import RunRequest
@@ -82,7 +82,7 @@ class _Run:
 
     async def _go_on(self, provider: FocusedProvider, interruption: Interruption) -> Exit:
         store = provider.store
-        row = None if self.request.resume is None else await _row_of(store, self.request.resume)
+        row = None if self.request.resume is None else await _row_of(store, self.request.resume, self.request.url)
         definition = await self._definition(store, row)
         board = Board(definition)
         view = _view(self.request, board, Lines(interruption.set))
@@ -153,10 +153,10 @@ class _Run:
         return outcome.exit_code
 
 
-async def _row_of(store: Store, id_or_name: str) -> InstanceRow:
+async def _row_of(store: Store, id_or_name: str, url: str) -> InstanceRow:
     row = await store.get(id_or_name)
     if row is None:
-        raise CommandError(f"There is no run {id_or_name!r} in this store; wfe list shows those that there are")
+        raise no_run(id_or_name, url)
     return row
 
 

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
 from wfe.model.document import Limits, encode_typed
 from wfe.model.durations import DurationLike, to_timedelta
 from wfe.model.errors import ConfigurationError, DataError
+from wfe.model.moment import Moment, from_datetime
 from wfe.model.status import WorkflowStatus
 
-__all__ = ["Durability", "Settings", "at_least_one", "checked_id", "checked_status", "checked_text", "positive"]
+__all__ = [
+    "Durability",
+    "Settings",
+    "at_least_one",
+    "checked_id",
+    "checked_key",
+    "checked_moment",
+    "checked_status",
+    "checked_text",
+    "positive",
+]
 
 Durability: TypeAlias = Literal["power", "process"]
 
@@ -91,6 +102,29 @@ def checked_status(given: object) -> str:
     except ValueError:
         msg = f"There is no workflow status {given!r}; statuses are {', '.join(WorkflowStatus)}."
         raise ConfigurationError(msg) from None
+
+
+def checked_moment(given: object, what: str) -> Moment:
+    """Check a time that a caller gave.
+
+    Raises:
+        DataError: It is no datetime with a time zone.
+    """
+    if not isinstance(given, datetime) or given.tzinfo is None:
+        msg = f"{what} takes an aware datetime, got {given!r}; add a time zone, for example datetime.now(UTC)."
+        raise DataError(msg, path=f"$.{what}", reason="wrong_type")
+    return from_datetime(given)
+
+
+def checked_key(given: object, what: str) -> str:
+    """Check a name or key of an event: text, or what has a text of its own, such as a number or a UUID.
+
+    Raises:
+        DataError: It has none (as for waits: None, a truth value, a float, a list or a mapping), or is empty, too long
+            or not storable.
+    """
+    has_text = given is not None and not isinstance(given, bool | float | Mapping | list)
+    return checked_text(str(given) if has_text else given, what)
 
 
 def checked_text(given: object, what: str, *, limit: int = _MAX_TEXT) -> str:

@@ -241,5 +241,6 @@ async def _standing(core: HostCore, instance_id: str) -> str:
         return ""
     if row is None:
         return ""
-    why = f" ({row.blocked_reason})" if row.blocked_reason else ""
+    reason = row.blocked_reason or ("" if row.owner is not None else core.registry.why_not(row.definition))
+    why = f" ({reason})" if reason and not WorkflowStatus(row.status).is_terminal else ""
     return f"It is {row.status}{why}."

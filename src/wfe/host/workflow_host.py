@@ -12,7 +12,17 @@ from wfe.host.events import Events
 from wfe.host.life import Life
 from wfe.host.registry import Registration, Registry, step_type_name
 from wfe.host.requests import request
-from wfe.host.settings import Durability, Settings, at_least_one, checked_id, checked_status, checked_text, positive
+from wfe.host.settings import (
+    Durability,
+    Settings,
+    at_least_one,
+    checked_id,
+    checked_key,
+    checked_moment,
+    checked_status,
+    checked_text,
+    positive,
+)
 from wfe.host.starting import submit_start
 from wfe.host.system import SystemClock, SystemEntropy
 from wfe.host.views import Page, errors_from, events_from, instance_from, result_from
@@ -22,7 +32,6 @@ from wfe.model.document import Limits, check_size, encode_typed
 from wfe.model.durations import DurationLike, to_timedelta
 from wfe.model.errors import ConfigurationError, DataError, StartConflict, WorkflowNotFound
 from wfe.model.message import ControlVerb
-from wfe.model.moment import from_datetime
 from wfe.model.status import WorkflowStatus
 from wfe.ports.store import ListFilter, Publish, PublishOutcome, StartOutcome
 
@@ -363,7 +372,7 @@ class WorkflowHost:
             given_id=None if given_id is None else checked_id(given_id),
             name=None if name is None else checked_text(name, "name"),
             reference=None if reference is None else checked_text(reference, "reference"),
-            start_at=None if start_at is None else from_datetime(start_at),
+            start_at=None if start_at is None else checked_moment(start_at, "start_at"),
         )
 
     @staticmethod
@@ -470,7 +479,7 @@ class WorkflowHost:
             status=tuple(checked_status(each) for each in statuses),
             definition_id=definition_id,
             reference=reference,
-            since=None if since is None else from_datetime(since),
+            since=None if since is None else checked_moment(since, "since"),
         )
         rows, following = await self._running().store.list_instances(where, max(1, min(limit, 1000)), cursor)
         return Page([instance_from(row, self.registry) for row in rows], following)
@@ -543,8 +552,8 @@ class WorkflowHost:
         payload = encode_typed(data, path="$event")
         check_size(payload, core.limits.max_event_bytes, f"The event {name!r}")
         event_id = core.entropy.new_id() if id is None else checked_id(id)
-        when = None if effective_at is None else from_datetime(effective_at)
-        publish = Publish(event_id, checked_text(str(name), "name"), checked_text(str(key), "key"), payload, when)
+        when = None if effective_at is None else checked_moment(effective_at, "effective_at")
+        publish = Publish(event_id, checked_key(name, "name"), checked_key(key, "key"), payload, when)
         future = core.committer.publish(publish)
         core.pump()
         publication = await future

@@ -23,6 +23,7 @@ WfeError
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -124,6 +125,10 @@ class DefinitionNotFound(WfeError):
     def __init__(self, definition_id: str, version: int | None = None, known: Sequence[str] = ()) -> None:
         what = f"{definition_id!r}" + (f" version {version}" if version is not None else "")
         hint = f" Registered: {', '.join(known)}." if known else " No definition is registered; call host.register(…)."
+        names = {name.rpartition(" v")[0].casefold(): name.rpartition(" v")[0] for name in known}
+        near = difflib.get_close_matches(definition_id.casefold(), names, n=1) if version is None else []
+        if near:
+            hint += f" Did you mean {names[near[0]]!r}?"
         super().__init__(f"No workflow definition {what} is registered on this host.{hint}")
         self.definition_id = definition_id
         self.version = version

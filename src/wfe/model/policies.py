@@ -106,9 +106,8 @@ class RetryPolicy:
         if self.max_attempts < 1:
             msg = f"max_attempts counts attempts and must be at least 1, got {self.max_attempts!r}"
             raise ValueError(msg)
-        if not 0 <= self.jitter <= 1:
-            msg = f"jitter is a share between 0 and 1, got {self.jitter!r}"
-            raise ValueError(msg)
+        _check_backoff(self.backoff)
+        _check_jitter(self.jitter)
 
     def delay(self, failures: int, random: float = 0.0) -> timedelta:
         """Give the pause after so many failures (1 after the first); `random` in [0, 1) draws the jitter."""
@@ -182,6 +181,9 @@ class Retry:
         if self.max_retries < 0:
             msg = f"max_retries must not be negative, got {self.max_retries!r}"
             raise ValueError(msg)
+        if self.backoff is not None:
+            _check_backoff(self.backoff)
+        _check_jitter(self.jitter)
         if isinstance(self.then, Retry):
             msg = "Retry(then=Retry(…)) never ends a step; give Fail, Continue, Suspend or Terminate"
             raise ValueError(msg)  # noqa: TRY004 - the type is allowed elsewhere
@@ -209,6 +211,18 @@ class Retry:
 ErrorBehavior: TypeAlias = (
     Fail | Suspend | Terminate | Continue | Retry | Compensate | CompensateThenSuspend | CompensateThenRetry
 )
+
+
+def _check_backoff(backoff: object) -> None:
+    if not isinstance(backoff, Fixed | Exponential | Linear):
+        msg = f"backoff takes Fixed(…), Exponential(…) or Linear(…), got {backoff!r:.80}"
+        raise ValueError(msg)  # noqa: TRY004 - as for every other value of a policy
+
+
+def _check_jitter(jitter: float) -> None:
+    if not 0 <= jitter <= 1:
+        msg = f"jitter is a share between 0 and 1, got {jitter!r}"
+        raise ValueError(msg)
 
 
 def _positive(value: DurationLike, name: str) -> timedelta:

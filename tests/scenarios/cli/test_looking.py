@@ -71,7 +71,7 @@ def test_an_unknown_run_is_named(done: Path, command: list[str]) -> None:
     result = wfe(done, *command, "nobody")
 
     assert result.returncode == 2
-    assert "There is no run 'nobody' in this store" in result.stderr
+    assert "There is no run 'nobody' in sqlite:///.wfe/wfe.db; wfe list shows" in result.stderr
 
 
 def test_a_saved_run_can_be_ended_without_running_it(folder: Path, begin: Callable[..., RunningCommand]) -> None:

@@ -101,3 +101,34 @@ def test_a_failure_in_json_has_message_and_class(folder: Path) -> None:
 
     assert found["error"]["code"] == "command_failed"
     assert "missing semicolon" in found["error"]["message"]
+
+
+def test_a_store_that_is_away_is_told_once(folder: Path) -> None:
+    """One line when it begins to wait, one when it gives up, with the exit code for a store that did not answer."""
+    ended = wfe(folder, "list", "--db", "postgresql://nobody@127.0.0.1:1/none?unavailable_after=1")
+
+    lines = ended.stderr.splitlines()
+    assert ended.returncode == 3
+    assert len(lines) == len(set(lines)) == 2
+    assert "trying again" in lines[0]
+    assert "Check that the server runs and can be reached" in lines[1]
+
+
+def test_a_request_that_changes_nothing_says_so(folder: Path) -> None:
+    """Who resumes or cancels a run that is over learns that it is."""
+    (folder / "failing.yaml").write_text(FAILING, encoding="utf-8")
+    wfe(folder, "run", "failing.yaml", "--name", "red")
+
+    said = [wfe(folder, verb, "red").stdout for verb in ("suspend", "resume", "cancel", "terminate")]
+
+    assert said == ["red is failed already; nothing has changed\n"] * 4
+
+
+def test_a_program_given_as_a_file_is_told_apart(folder: Path) -> None:
+    """Programs are started with Python; a syntax error of YAML would not say so."""
+    (folder / "orders.py").write_text("print(1)\n", encoding="utf-8")
+
+    ended = wfe(folder, "run", "orders.py")
+
+    assert ended.returncode == 2
+    assert "start it with: python orders.py" in ended.stderr

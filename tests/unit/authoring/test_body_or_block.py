@@ -162,6 +162,34 @@ def test_an_error_in_a_block_builder_reaches_the_author() -> None:
     assert "block of a workflow" in "".join(caught.value.__notes__)
 
 
+def yielding(context: object) -> Any:
+    yield context
+
+
+async def yielding_async(context: object) -> Any:
+    yield context
+
+
+def test_a_body_that_was_called_is_refused() -> None:
+    """What calling an async function gives is no body; the problem names the function, and nothing is left behind."""
+
+    async def pay(context: object) -> None:
+        raise AssertionError(context)
+
+    builder = WorkflowBuilder().then(pay(None))  # type: ignore[arg-type]  # planted
+
+    with pytest.raises(DefinitionError, match="got what calling pay gave; give the function itself"):
+        builder.build("w")
+
+
+def test_a_generator_is_no_block_either() -> None:
+    """Where a block may stand, too."""
+    builder = WorkflowBuilder().parallel(yielding)
+
+    with pytest.raises(DefinitionError, match="yielding yields"):
+        builder.build("w")
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -170,6 +198,8 @@ def test_an_error_in_a_block_builder_reaches_the_author() -> None:
         (3, "expected a step body"),
         ("", "a step type must not be empty"),
         (lambda: None, "use then_fn"),
+        (yielding, "yielding yields, and a body answers once"),
+        (yielding_async, "yielding_async yields"),
         (block(lambda b: b), "block"),
         (building, "builds a block"),
     ],

@@ -61,6 +61,9 @@ def test_a_pause_is_at_most_a_year() -> None:
         lambda: RetryPolicy(jitter=1.5),
         lambda: Retry(max_retries=-1),
         lambda: Retry(then=Retry()),
+        lambda: Retry(jitter=2),
+        lambda: Retry(backoff=5),  # type: ignore[arg-type]  # planted
+        lambda: RetryPolicy(3, backoff=5),  # type: ignore[arg-type]  # planted
         lambda: Fixed(-1),
         lambda: Exponential(1, factor=0.5),
         lambda: Linear(-1),

@@ -120,11 +120,11 @@ def _raise_for(outcome: ShellOutcome, spec: ShellSpec, step_name: str) -> None:
     last = _last_lines(outcome)
     if outcome.timed_out and spec.timeout is not None:
         raise StepTimeout(
-            f"Step {step_name!r} timed out after {format_duration(spec.timeout)}; its command was ended "
-            f"(killed={outcome.killed}).{last}"
+            f"Step {step_name!r} timed out after {format_duration(spec.timeout)}; its command was ended"
+            f"{_killed(outcome.killed)}.{last}"
         )
     if outcome.cancelled:
-        raise StepFailed(f"The command was ended because the step was cancelled (killed={outcome.killed}).{last}")
+        raise StepFailed(f"The command was ended because the step was cancelled{_killed(outcome.killed)}.{last}")
     code = outcome.exit_code
     if code is None:
         raise ShellStepError(f"The command was killed together with its launcher.{last}", code="command_failed")
@@ -132,6 +132,10 @@ def _raise_for(outcome: ShellOutcome, spec: ShellSpec, step_name: str) -> None:
         raise ShellStepError(f"The command was killed by signal {-code}.{last}", exit_code=code)
     if code > 0:
         raise ShellStepError(f"The command exited with code {code}.{last}", exit_code=code)
+
+
+def _killed(count: int) -> str:
+    return "" if count == 0 else f" ({count} process{'es' if count > 1 else ''} killed)"
 
 
 def _last_lines(outcome: ShellOutcome) -> str:
