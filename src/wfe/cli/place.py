@@ -68,8 +68,18 @@ def _file_of(url: str) -> Path | None:
 
 
 def _make_default_folder() -> None:
-    """Make the folder, with a note for git that nothing in it is to be committed."""
-    _DEFAULT_FOLDER.mkdir(exist_ok=True)
-    ignore = _DEFAULT_FOLDER / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
+    """Make the folder, with a note for git that nothing in it is to be committed.
+
+    Raises:
+        CommandError: This user may not make it.
+    """
+    try:
+        _DEFAULT_FOLDER.mkdir(exist_ok=True)
+        ignore = _DEFAULT_FOLDER / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise CommandError(
+            f"The folder {_DEFAULT_FOLDER.absolute()} for the store cannot be made: {error.strerror}. Go to a folder "
+            f"that you may write, or name a store elsewhere with --db or {URL_VARIABLE}."
+        ) from None

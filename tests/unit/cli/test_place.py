@@ -20,6 +20,19 @@ def test_the_default_store_gets_its_folder(tmp_path: Path, monkeypatch: pytest.M
     assert (tmp_path / ".wfe" / ".gitignore").read_text(encoding="utf-8") == "*\n"
 
 
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this user may not write, or something is in the way: which folder, why, and what else there is."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".wfe").touch()
+
+    with pytest.raises(CommandError) as caught:
+        ready_place(DEFAULT_URL, create=True)
+
+    assert str(tmp_path / ".wfe") in str(caught.value)
+    assert "File exists" in str(caught.value)
+    assert "--db" in str(caught.value)
+
+
 def test_looking_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that only looks refuses a place where nothing is, and leaves nothing there."""
     monkeypatch.chdir(tmp_path)
