@@ -12,7 +12,7 @@ from wfe.engine.state import encode_head, encode_pointer
 from wfe.model.durations import format_duration
 from wfe.model.errors import ShuttingDown, WaitTimeout, WfeError, WorkflowNotFound
 from wfe.model.status import WorkflowStatus
-from wfe.ports.store import EndedRow, InstanceRow
+from wfe.ports.store import EndedRow
 
 if TYPE_CHECKING:
     from wfe.engine.state import InstanceState
@@ -159,28 +159,6 @@ async def wait_for_end(core: HostCore, instance_id: str, timeout: timedelta | No
         WaitTimeout: Not in time.
         WorkflowNotFound: There is no such instance.
     """
-    begun = core.loop.time()
-    try:
-        return await _wait(core, instance_id, timeout, until)
-    except WorkflowNotFound:
-        if timeout is not None:
-            timeout = max(timedelta(0), timeout - timedelta(seconds=core.loop.time() - begun))
-        named = await _find_named(core, instance_id, timeout)
-        if named is None:
-            raise
-        return await _wait(core, named.id, timeout, until)
-
-
-async def _find_named(core: HostCore, name: str, timeout: timedelta | None) -> InstanceRow | None:
-    if timeout is None:
-        return await core.store.get(name)
-    row, answered = await _in_time(core.store.get(name), core.loop.time() + timeout.total_seconds() + LOOK_SECONDS)
-    if not answered:
-        raise WaitTimeout(f"Workflow instance {name!r} has not ended in time. {_SLOW}")
-    return row
-
-
-async def _wait(core: HostCore, instance_id: str, timeout: timedelta | None, until: frozenset[str]) -> EndedRow:
     row = core.waiters.result(instance_id)
     if row is not None:
         return row

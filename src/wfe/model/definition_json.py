@@ -119,7 +119,6 @@ def load_definition(text: str | bytes) -> WorkflowDefinition[dict[str, Any]]:
         default_policies=defaults,
         workflow_timeout=_timeout(document.workflow_timeout_us),
         strict_data=document.strict_data,
-        inputs=document.inputs,
         lacks=document.lacks,
         inputs=document.inputs,
     )
