@@ -9,17 +9,18 @@ __all__ = ["show_warnings"]
 
 
 class _Once(logging.Handler):
-    """Shows each message once: a store that is away says so with every try."""
+    """Shows each message once: a store that is away says so with every try. Which try it is does not count."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._shown: set[str] = set()
+        self._shown: set[object] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if text not in self._shown:
-            self._shown.add(text)
-            sys.stderr.write(text + "\n")
+        given = record.args if isinstance(record.args, tuple) else ()
+        what = (record.msg, *(str(each) for each in given if not isinstance(each, int)))
+        if what not in self._shown:
+            self._shown.add(what)
+            sys.stderr.write(record.getMessage() + "\n")
 
 
 def show_warnings() -> None:
