@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
@@ -233,11 +234,14 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._is_over = True
         for process in self._processes:
             process.kill()
-        for process in self._processes:
-            for task in process.tasks:
-                if not task.done():
-                    _close(task)
-            process.tasks.clear()
+        with warnings.catch_warnings():
+            # What was killed between making a coroutine and awaiting it never awaits it.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            for process in self._processes:
+                for task in process.tasks:
+                    if not task.done():
+                        _close(task)
+                process.tasks.clear()
         self._timers.clear()
         self.close()
 
