@@ -72,6 +72,10 @@ search: environment ## Visit every state of the small models (STATES of each at 
 simulate: environment ## Simulate SEEDS (default 3000) random runs with faults, from seed FIRST on.
 	@$(BIN)/python -m wfe.testing.simulation --seeds $(SEEDS) --first $(FIRST) --jobs $(WORKERS) $(ARGS)
 
+.PHONY: canaries
+canaries: environment ## Plant every fault of tests/canaries, one at a time: the checks must notice each.
+	@WFE_REQUIRE_SERVERS=1 $(PYTEST) -v tests/canaries --full $(ARGS)
+
 .PHONY: bench
 bench: environment ## Measure against DBOS, interleaved, and write the table to docs/benchmarks.md.
 	@$(BIN)/python -m bench $(ARGS)

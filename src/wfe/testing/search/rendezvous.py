@@ -30,6 +30,7 @@ class Rendezvous:
         one, two = {"start A": 1}, {"start A": 1, "start B": 1}
         both = {"e1": 1, "e2": 1}
         return [
+            ("an event and a crash", _world(_SINCE_START, {**one, "e1": 1, "crash": 1})),
             ("two events and a crash", _world(_SINCE_START, {**one, **both, "crash": 1})),
             ("two events, one again, a cancel, a purge", _world(_SINCE_START, {**one, **both, **_ASKED, "repeat": 1})),
             ("an event for later and others", _world(_ANY_TIME, {**one, **both, "later": 1})),
