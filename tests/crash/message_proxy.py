@@ -34,7 +34,10 @@ class How(Enum):
 
 @dataclass(frozen=True)
 class Cut:
-    """Where to cut: in which commit of the run (from 1), after how many of its messages."""
+    """Where to cut: in which commit of the run (from 1), after how many of its messages.
+
+    Batches are put together a little otherwise in each run; if that commit has fewer messages, a later one is cut.
+    """
 
     commit: int
     after: int
@@ -63,7 +66,7 @@ class MessageProxy:
     def passes(self, exchange: int) -> bool:
         """Tell whether the next message of an exchange may pass."""
         cut = self.cut
-        if cut is None or self.has_cut or cut.commit != exchange + 1:
+        if cut is None or self.has_cut or exchange + 1 < cut.commit:
             return True
         return len(self.exchanges[exchange]) // 2 < cut.after
 

@@ -85,7 +85,7 @@ def test_commit_cut_at_every_message(
 
     missed = [cut for number, cut in enumerate(cuts) if not _resolved(tmp_path / str(number), postgres_databases, cut)]
 
-    # Batches may be put together otherwise than in the run that was measured, so that some places are not there.
+    # Batches are put together otherwise than in the run that was measured, so that some places may not be there.
     assert len(missed) <= 1 + len(cuts) // 5, [str(cut) for cut in missed]
     sys.stdout.write(
         f"{len(cuts)} cuts in {len(measured.exchanges)} commits of {measured.exchanges[-1]!r} and the like\n"

@@ -108,6 +108,7 @@ def _run(
         except Exception as error:  # noqa: BLE001 - what a client was told that no fault explains
             problems.append(f"a client was told {error!r}")
         finally:
+            problems += world.problems
             problems += [f"uncaught: {each}" for each in place.close()]
     begins = Counter((begin.step, begin.key, begin.attempt, begin.stage) for begin in world.begun)
     return (outcome[0] if outcome else None), gate, problems, begins

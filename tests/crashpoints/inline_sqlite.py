@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from tests.crashpoints.exchange import Exchange, ExchangeHints
+from wfe.model.errors import ConfigurationError
 from wfe.providers.sqlite import SQLiteProvider
 from wfe.providers.sqlite.connection import close
 from wfe.providers.sqlite.sessions import HostLock
@@ -93,6 +94,7 @@ class InlineSQLite(SQLiteProvider):
         store._reader = (
             store._writer if one_reader else _InlineWorker(reader._name, reader._place, reader._open_connection)
         )
+        store.check = self._check  # type: ignore[method-assign]  # it has a thread of its own
         self._renewers: list[_InlineRenewer] = []
         make = self.lease.renewer
 
@@ -103,6 +105,12 @@ class InlineSQLite(SQLiteProvider):
 
         self.lease.renewer = renewer  # type: ignore[method-assign, assignment]  # to know them when the process dies
         self.hints = ExchangeHints(exchange)  # type: ignore[assignment]  # sockets need a loop of the real world
+
+    async def _check(self) -> None:
+        """Look whether the file is sound, as a host does when another one has not ended in good order."""
+        ((found,),) = await self.store.read(lambda connection: connection.execute("PRAGMA quick_check(3)").fetchall())
+        if found != "ok":
+            raise ConfigurationError(found)
 
     def abandon(self) -> None:
         """Do what the operating system does when the process dies: connections and locks go, files stay."""

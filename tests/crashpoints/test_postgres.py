@@ -51,7 +51,8 @@ def test_any_fault_leaves_the_same_end(
 
     assert {str(each.blow): each.problems for each in verdicts if each.problems} == {}
     struck = sum(each.has_struck for each in verdicts)
-    assert struck >= 0.8 * len(verdicts)
+    assert len(verdicts) - struck <= 1 + len(verdicts) // 5
+    assert struck
     sys.stdout.write(f"{scenario.name} on PostgreSQL: {len(blows)} faults, {struck} struck\n")
 
 

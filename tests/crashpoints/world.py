@@ -106,6 +106,9 @@ class Life:
                 await self.host.start()
             except ProviderUnavailable:
                 await asyncio.sleep(_ASK_AGAIN * self.world.pace)  # as a program's supervisor would
+            except Exception as error:
+                self.world.problems.append(f"{self.name} could not start: {error!r}")
+                raise
             else:
                 self.is_up = True
                 return
@@ -181,6 +184,8 @@ class World:
     flags: set[str] = field(default_factory=set)
     """What bodies are told by the client, past the engine."""
     deaths: int = 0
+    problems: list[str] = field(default_factory=list)
+    """What no fault explains."""
     learned: list[Any] = field(default_factory=list)
     """Definitions that hosts begun from now on register, too."""
 
