@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import timedelta
 
 import pytest
 
-from tests.scenarios.stage import StartHost
-from wfe import StepExecutionContext, WorkflowBuilder, WorkflowStatus
+from tests.scenarios.stage import Place, StartHost
+from wfe import StepExecutionContext, WorkflowBuilder, WorkflowHost, WorkflowStatus
+from wfe.host.connect import connect
 from wfe.host.session import Session
 
 
@@ -64,3 +66,24 @@ async def test_session_that_is_lost_while_it_begins(start_host: StartHost, monke
     result = await host.run(definition, timeout=20)
 
     assert result.status is WorkflowStatus.COMPLETE
+
+
+async def test_a_start_that_is_cancelled_leaves_no_session(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever gives up starting a host leaves no session behind that its thread would renew for ever."""
+    provider, entered = connect(place()), asyncio.Event()
+
+    async def never_opens(*_: object) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(provider.hints, "open", never_opens)
+    before = set(threading.enumerate())
+    starting = asyncio.create_task(WorkflowHost(provider).start())
+    await asyncio.wait_for(entered.wait(), 20)
+
+    starting.cancel()
+    await asyncio.wait([starting])
+
+    left = [each.name for each in set(threading.enumerate()) - before if each.name == "wfe-lease"]
+    assert starting.cancelled()
+    assert left == []

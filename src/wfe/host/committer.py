@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from wfe.model.errors import ProviderUnavailable
+from wfe.model.errors import ConfigurationError, ProviderUnavailable, WfeError
 from wfe.ports import gaps
 from wfe.ports.gaps import Gap
 from wfe.ports.store import (
@@ -175,7 +175,8 @@ class Committer:
     async def _write(self, load: _Load) -> None:
         try:
             reply = await self._commit(load)
-        except ProviderUnavailable as error:
+        except (ProviderUnavailable, ConfigurationError) as error:
+            # A refusal (a right that was taken away, a password that was changed) is as little the fault of a part.
             await self._unavailable(load, error)
         except Exception as error:  # noqa: BLE001 - ours, or one that a provider let out: find whose fault it is
             if load.size() + bool(load.promote) <= 1:
@@ -242,8 +243,8 @@ class Committer:
             gaps.reached(Gap.BATCH_TOLD)
         core.batch_committed(reply)
 
-    async def _unavailable(self, load: _Load, error: ProviderUnavailable) -> None:
-        """The backend is away: callers are told, transitions wait; what they say happened has happened.
+    async def _unavailable(self, load: _Load, error: WfeError) -> None:
+        """The backend is away, or refuses this host. Callers are told; transitions wait: what they say has happened.
 
         Whether they were written is not known. So they are sent again as they are, and not decided anew: then a refusal
         as stale can only mean that they were (see `Runner.committed`).
@@ -271,7 +272,7 @@ class Committer:
         for number, part in enumerate(parts):
             try:
                 reply = await self._commit(part)
-            except ProviderUnavailable as away:
+            except (ProviderUnavailable, ConfigurationError) as away:
                 # It is away for the rest as well: one pause for all of them.
                 await self._unavailable(_joined(parts[number:]), away)
                 return

@@ -179,12 +179,14 @@ class Life:
         try:
             await self._hints.open(session.id, self._received)
             self._is_alone = len(await self._lease.alive()) <= 1
-            if session.is_over:
-                msg = "The session was over before the host could use it: the store answers too slowly. Try again."
-                raise ProviderUnavailable(msg)
-        except WfeError:
-            await session.end()  # or its thread would renew it for ever
+        except BaseException:
+            # Or its thread would renew it for ever; also where the start was cancelled.
+            await asyncio.shield(session.end())
             raise
+        if session.is_over:
+            await session.end()
+            msg = "The session was over before the host could use it: the store answers too slowly. Try again."
+            raise ProviderUnavailable(msg)
         # All at once: what is taken for a session while the host begins nothing would be held, and never begin.
         self._session = session
         core.session_id = session.id

@@ -41,6 +41,8 @@ class Room:
         self._running_of: dict[str, int] = {}
         """Step type with a limit of its own → bodies of it that run."""
         self._waiting_of: dict[str, deque[tuple[Runner, int]]] = {}
+        self._limits: dict[str, int] = {}
+        """Step type for which somebody has waited → how many bodies of it may run."""
 
     def run(self, runner: Runner, numbers: Collection[int]) -> None:
         """Run the bodies of pointers, as far as there is room."""
@@ -61,14 +63,13 @@ class Room:
         while queue and self.active < self._limit:
             runner, number = queue.popleft()
             if not runner.held or number not in runner.awaited or not runner.may_begin(number):
-                # It may have been the one to take a place of its type: the next in line gets it.
-                for key in self._waiting_of:
-                    self._admit(key)
+                self._admit_next()
                 continue
             pointer = runner.state.pointers.get(number)
             registration = runner.registration
             if pointer is None or not pointer.runs_body or registration is None or self._draining():
                 runner.awaited.discard(number)
+                self._admit_next()
                 continue
             body = registration.bodies[pointer.step]
             if body.concurrency is not None and not self._takes_place(body, runner, number):
@@ -77,12 +78,19 @@ class Room:
             loops = _loops(runner.state, pointer.scope, pointer.index) if pointer.scope else ()
             self._begin(runner, number, BodyRun(self._around, registration, body, runner.state, pointer, loops))
 
+    def _admit_next(self) -> None:
+        """One that was let in does not begin: the next in line gets the place of its type that it would have taken."""
+        for key, limit in self._limits.items():
+            if self._waiting_of.get(key) and self._running_of.get(key, 0) < limit:
+                self._admit(key)
+
     def _takes_place(self, body: Body, runner: Runner, number: int) -> bool:
         """Count a body of a limited type; put it aside where its type has no room."""
         key, limit = body.concurrency_key, body.concurrency
         assert limit is not None
         if self._running_of.get(key, 0) >= limit:
             self._waiting_of.setdefault(key, deque()).append((runner, number))
+            self._limits[key] = limit
             return False
         self._running_of[key] = self._running_of.get(key, 0) + 1
         return True

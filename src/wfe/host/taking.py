@@ -57,6 +57,7 @@ class Taking:
     def let_go(self, places: int) -> None:
         """Give back places that were kept."""
         self._coming -= places
+        self.room_came()
 
     @contextmanager
     def kept(self, places: int) -> Generator[None, None, None]:
@@ -65,14 +66,14 @@ class Taking:
         try:
             yield
         finally:
-            self._coming -= places
+            self.let_go(places)
 
     def left_some(self) -> None:
         """Something that is due was, or may have been, left for want of room: look again when there is some."""
         self._more_is_due = True
 
     def room_came(self) -> None:
-        """An instance has gone."""
+        """An instance has gone, or one that was expected has not come."""
         if self._more_is_due:
             self._go_on()
 
@@ -114,6 +115,9 @@ class Taking:
                     self._more_is_due |= len(reply.instances) == room
                 else:
                     return
+        except BaseException:
+            self.left_some()  # whatever is asked of the store next, with success or without, leads back here
+            raise
         finally:
             self._is_taking = False
 
@@ -134,7 +138,11 @@ class Taking:
         ids = list(self._wanted)[:count]
         wakes = {each: self._wanted.pop(each) for each in ids}
         self._told.difference_update(ids)
-        reply = await self.claim(len(ids), ids=ids)
+        try:
+            reply = await self.claim(len(ids), ids=ids)
+        except BaseException:
+            self._wanted = {**wakes, **self._wanted}  # wanted as before: a request may have nobody else to find it
+            raise
         for loaded in reply.instances:
             del wakes[loaded.id]
             self._with_requests.discard(loaded.id)

@@ -62,8 +62,13 @@ class Trials:
             return
         if group:
             self._begin(group)
-        reply = await core.taking.claim(len(ids), ids=ids, suspects=True)
-        self._tried.intersection_update([loaded.id for loaded in reply.instances])
+        try:
+            reply = await core.taking.claim(len(ids), ids=ids, suspects=True)
+        except BaseException:
+            self._tried.clear()  # none of them is tried: the next look begins anew
+            raise
+        # Only those that run here: one that is damaged, or has ended, is not tried.
+        self._tried.intersection_update([loaded.id for loaded in reply.instances if loaded.id in core.runners])
 
     def _begin(self, group: list[UnclaimedRow]) -> None:
         self._tried.update(row.id for row in group)

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from tests.scenarios.faults.conftest import StartHost
-from wfe import DataError, ProviderUnavailable, StepExecutionContext, WorkflowBuilder, WorkflowHost, WorkflowStatus
+from wfe import (
+    ConfigurationError,
+    DataError,
+    ProviderUnavailable,
+    StepExecutionContext,
+    WorkflowBuilder,
+    WorkflowHost,
+    WorkflowStatus,
+)
 from wfe.ports.store import Batch, CommitReply
 
 Context = StepExecutionContext[dict[str, Any]]
@@ -77,4 +85,44 @@ async def test_transitions_wait_together_for_the_store(
     ends = [await host.wait(each, timeout=10) for each in ids]
 
     assert {end.status for end in ends} == {WorkflowStatus.COMPLETE}
+    assert sorted(runs) == sorted(ids)
+
+
+class _RefusesThisHost:
+    """In front of a store's `commit`: refuses batches as a server does whose rights were changed, until it is told."""
+
+    def __init__(self, host: WorkflowHost, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked = asyncio.Event()
+        self.refuses = True
+        store = host._life.core().store
+        self._commit = store.commit
+        monkeypatch.setattr(store, "commit", self)
+
+    async def __call__(self, batch: Batch) -> CommitReply:
+        if self.refuses and batch.transitions:
+            self.asked.set()
+            raise ConfigurationError("permission denied")
+        return await self._commit(batch)
+
+
+async def test_a_host_that_is_refused_blames_no_instance(
+    start_host: StartHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the store refuses the host itself, transitions wait as in an outage; afterwards all go on, once."""
+    runs: list[str] = []
+
+    async def body(context: Context) -> None:
+        runs.append(context.workflow.id)
+
+    host = await start_host(WorkflowBuilder().start_with(body).build("refused"))
+    store = _RefusesThisHost(host, monkeypatch)
+    ids = await host.start_workflows("refused", [{}] * 5)
+    await asyncio.wait_for(store.asked.wait(), 10)
+
+    broken = dict(host._life.core().broken)
+    store.refuses = False
+    ended = [await host.wait(each, timeout=10) for each in ids]
+
+    assert broken == {}
+    assert [each.status for each in ended] == [WorkflowStatus.COMPLETE] * 5
     assert sorted(runs) == sorted(ids)

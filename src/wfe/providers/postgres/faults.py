@@ -115,7 +115,8 @@ def translate(error: BaseException, place: Place, doing: str, *, within: float |
             f"{place.schema!r}."
         )
     if kind is Kind.UNEXPECTED:
-        return ProviderUnavailable(
+        # Not `ProviderUnavailable`: asking again is of no use, and whoever wrote a batch has to find the culprit in it.
+        return WfeError(
             f"PostgreSQL at {place.url} refused to {doing}: {said}. Nothing of this was written. This is not expected; "
             "please report it."
         )

@@ -66,7 +66,7 @@ class Life:
         self.clock = clock
         self.process = world.loop.process(self.name)
         self.process.owner = self
-        self.asked: set[asyncio.Future[object]] = set()
+        self.asked: dict[asyncio.Future[object], None] = {}
         self.in_flight: dict[str, int] = {}
         """Instances of which a transition is on its way to the store or its reply on the way back."""
         self.unsure: set[str] = set()
@@ -161,7 +161,7 @@ class Life:
         if self.has_ended:
             raise HostGone(self.name)
         known = cast("asyncio.Future[object]", future)
-        self.asked.add(known)
+        self.asked[known] = None
         self.world.loop.spawn(self.process, run())
         try:
             async with asyncio.timeout(timeout):
@@ -169,7 +169,7 @@ class Life:
         except TimeoutError:
             raise HostGone(f"{self.name} has not answered") from None
         finally:
-            self.asked.discard(known)
+            self.asked.pop(known, None)
 
     # What bodies tell
 
