@@ -65,7 +65,10 @@ class Taking:
         self._coming += places
         try:
             yield
-        finally:
+        except BaseException:
+            self._coming -= places  # the next request that succeeds looks at what is left
+            raise
+        else:
             self.let_go(places)
 
     def left_some(self) -> None:
@@ -116,7 +119,7 @@ class Taking:
                 else:
                     return
         except BaseException:
-            self.left_some()  # whatever is asked of the store next, with success or without, leads back here
+            self.left_some()  # whatever the store answers next leads back here
             raise
         finally:
             self._is_taking = False

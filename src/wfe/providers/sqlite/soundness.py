@@ -24,6 +24,8 @@ _AT_START = timedelta(seconds=2)
 """How long a start waits for it: enough for a file of some 500 MB."""
 _AT_MOST = timedelta(minutes=10)
 _CHECK = "PRAGMA quick_check(3)"
+_TOLD_AGAIN = 0.02
+"""Seconds after which a check that is to end is told again."""
 """Names so many problems at most."""
 
 
@@ -62,11 +64,12 @@ class SoundnessCheck:
 
     def stop(self) -> None:
         """Read no further."""
-        with self._deciding:
-            if self._connection is not None:
-                self._connection.interrupt()
-        if self._thread is not None:
-            self._thread.join()
+        # An interrupt counts only for a statement that runs: it is told again until it has been heard.
+        while self._thread is not None and self._thread.is_alive():
+            with self._deciding:
+                if self._connection is not None:
+                    self._connection.interrupt()
+            self._thread.join(_TOLD_AGAIN)
 
     def _run(self) -> None:
         began = time.monotonic()
