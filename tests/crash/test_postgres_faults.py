@@ -16,6 +16,7 @@ import pytest
 from tests.crash.processes import Process
 from tests.crash.rounds import Bench, seed_of_run
 from tests.servers.postgres import PostgresServer
+from tests.soundness import check
 from wfe import StepExecutionContext, WorkflowBuilder, WorkflowHost, WorkflowStatus
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
@@ -115,7 +116,8 @@ async def test_server_stands_still(crashable_postgres: PostgresServer) -> None:
 
     gate = threading.Event()
     definition = WorkflowBuilder().start_with(body).build("patient")
-    async with WorkflowHost(crashable_postgres.create_database(), lease_ttl=3, sweep_interval=0.1) as host:
+    url = crashable_postgres.create_database()
+    async with WorkflowHost(url, lease_ttl=3, sweep_interval=0.1) as host:
         instance_id = await host.start_workflow(definition)
         await asyncio.to_thread(begun.wait, 20)
         with _paused(crashable_postgres.pid):
@@ -125,3 +127,4 @@ async def test_server_stands_still(crashable_postgres: PostgresServer) -> None:
 
     assert fenced, "the host went on running a body for longer than its lease"
     assert result.status is WorkflowStatus.COMPLETE
+    await asyncio.to_thread(check, [url])

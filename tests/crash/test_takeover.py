@@ -19,6 +19,7 @@ from tests.crash.rounds import Bench, seed_of_run
 from tests.crash.snapshot import take_snapshot
 from tests.crash.waiting import until
 from tests.servers.databases import DatabasePool
+from tests.soundness import check
 from wfe import StepExecutionContext, WorkflowBuilder, WorkflowDefinition, WorkflowHost, step
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
@@ -50,6 +51,7 @@ def make_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calla
 
     yield make
     if databases is not None:
+        check(taken)
         for url in taken:
             databases.give_back(url)
 

@@ -128,12 +128,6 @@ class Waiters:
                     future.exception()  # who waits gets it; if nobody does any more, that is no error
         self._futures.clear()
 
-    def forget(self, instance_id: str) -> None:
-        """An instance was purged or retried: what was remembered no longer holds."""
-        old = self._results.pop(instance_id, None)
-        if old is not None:
-            self._bytes -= _size(old)
-
     def look(self, ids: Iterable[str]) -> bool:
         """A hint says that these have ended somewhere. True: somebody waits for one of them."""
         self._to_look.update(each for each in ids if each in self._futures)
