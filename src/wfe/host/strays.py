@@ -8,8 +8,6 @@ way. So only what was seen before every request that is still under way counts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,18 +32,19 @@ class Strays:
         self._doubt_until = 0.0
         self._look_at = core.monotonic() + _LOOK_EVERY
 
-    @contextmanager
-    def request(self) -> Generator[None, None, None]:
+    def request(self) -> _Request:
         """Goes around every request by which the store may give this session an instance, or take one back."""
-        mark = object()
-        self._under_way[mark] = self._core.monotonic()
-        try:
-            yield
-        except BaseException:
+        return _Request(self)
+
+    def began(self, request: _Request) -> None:
+        """A request is sent."""
+        self._under_way[request] = self._core.monotonic()
+
+    def is_over(self, request: _Request, *, is_in_doubt: bool) -> None:
+        """It is answered, or nobody knows what became of it."""
+        if is_in_doubt:
             self._doubt_until = self._core.monotonic() + _DOUBT_LASTS
-            raise
-        finally:
-            del self._under_way[mark]
+        del self._under_way[request]
 
     async def look(self) -> None:
         """Look for strays when that is due, and give back those that are certain."""
@@ -76,3 +75,18 @@ class Strays:
         runner = self._core.runners.get(instance_id)
         parked = self._core.parked.get(instance_id)
         return (parked is not None and parked.fence == fence) or (runner is not None and runner.fence == fence)
+
+
+class _Request:
+    """One request under way. A class, as there is one for every commit: a generator would cost three times as much."""
+
+    __slots__ = ("_strays",)
+
+    def __init__(self, strays: Strays) -> None:
+        self._strays = strays
+
+    def __enter__(self) -> None:
+        self._strays.began(self)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._strays.is_over(self, is_in_doubt=kind is not None)

@@ -6,8 +6,7 @@ are held than may be, however many requests are under way at once.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -59,17 +58,13 @@ class Taking:
         self._coming -= places
         self.room_came()
 
-    @contextmanager
-    def kept(self, places: int) -> Generator[None, None, None]:
+    def kept(self, places: int) -> _Kept:
         """Keep places while something is asked of the store."""
-        self._coming += places
-        try:
-            yield
-        except BaseException:
-            self._coming -= places  # the next request that succeeds looks at what is left
-            raise
-        else:
-            self.let_go(places)
+        return _Kept(self, places)
+
+    def not_used(self, places: int) -> None:
+        """What was asked failed. Nobody is told of the room: the next request that succeeds looks at what is left."""
+        self._coming -= places
 
     def left_some(self) -> None:
         """Something that is due was, or may have been, left for want of room: look again when there is some."""
@@ -190,3 +185,22 @@ class Taking:
         if session != core.session_id:  # lost while it asked: what it took then is not this session's
             return msgspec.structs.replace(reply, instances=())
         return reply
+
+
+class _Kept:
+    """Places that are kept while something is asked of the store."""
+
+    __slots__ = ("_places", "_taking")
+
+    def __init__(self, taking: Taking, places: int) -> None:
+        self._taking = taking
+        self._places = places
+
+    def __enter__(self) -> None:
+        self._taking.keep(self._places)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._taking.let_go(self._places)
+        else:
+            self._taking.not_used(self._places)

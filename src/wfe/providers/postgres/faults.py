@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING
 
 from wfe.model.errors import ConfigurationError, DataError, ProviderUnavailable, WfeError
@@ -72,6 +73,7 @@ def client() -> ModuleType:
     return asyncpg
 
 
+@cache
 def connection_errors() -> tuple[type[BaseException], ...]:
     """Give the exceptions that the client raises."""
     asyncpg = client()

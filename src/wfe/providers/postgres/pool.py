@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
@@ -74,6 +74,8 @@ class Pool:
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
         place = connector.place
+        self._limit = place.limit.total_seconds()
+        self._statement_timeout = place.statement_timeout.total_seconds()
         self._idle: list[_Labelled] = []
         self._room = asyncio.Semaphore(place.pool_size)
         self._room_to_read = asyncio.Semaphore(max(place.pool_size - 1, 1))
@@ -113,14 +115,11 @@ class Pool:
             ConfigurationError: The server refuses, and would again.
             DataError: A value cannot be stored. Nothing was written.
         """
-        retry = Retry(self.place.limit.total_seconds())
+        retry = Retry(self._limit)
         errors = connection_errors()
         while True:
             try:
-                async with self._turn(retry.left, doing, first=first), self._connection(retry.left) as connection:
-                    # A half-open connection never answers: some of the time is left for a new one.
-                    async with asyncio.timeout(self._patience(retry.left, at_once)):
-                        result = await work(connection, retry.attempt)
+                result = await self._try(doing, work, retry, first=first, at_once=at_once)
             except errors as error:
                 if not self._may_try_again(error) or not await retry.pause():
                     raise translate(error, self.place, doing) from error
@@ -137,10 +136,36 @@ class Pool:
                     _log.info("PostgreSQL at %s answers again, after %d failures.", self.place.url, failures)
                 return result
 
+    async def _try(self, doing: str, work: Work[T], retry: Retry, *, first: bool, at_once: timedelta | None) -> T:
+        if self._room.locked() or not (first or not self._room_to_read.locked()):
+            await self._wait_for_turn(retry.left, doing, first=first)
+        else:  # most often: neither of these waits
+            if not first:
+                await self._room_to_read.acquire()
+            await self._room.acquire()
+        try:
+            labelled = await self._take(retry.left)
+            try:
+                if self._left_behind:
+                    await self._end_left_behind(labelled.connection)
+                # A half-open connection never answers: some of the time is left for a new one.
+                async with asyncio.timeout(self._patience(retry.left, at_once)):
+                    result = await work(labelled.connection, retry.attempt)
+            except BaseException as error:
+                # After a cancellation or a timeout the answer may still be on its way: it is not used again.
+                self._put_back(labelled, usable=_is_sound(error))
+                raise
+            self._put_back(labelled, usable=True)
+            return result
+        finally:
+            self._room.release()
+            if not first:
+                self._room_to_read.release()
+
     def _patience(self, left: float, at_once: timedelta | None) -> float:
         if at_once is not None:
             return at_once.total_seconds()
-        return max(min(left, self.place.statement_timeout.total_seconds() * _PATIENCE), 0.001)
+        return max(min(left, self._statement_timeout * _PATIENCE), 0.001)
 
     def _may_try_again(self, error: BaseException) -> bool:
         kind = kind_of(error)
@@ -154,46 +179,41 @@ class Pool:
             self._drop_idle()
         return kind in (Kind.LOST, Kind.AGAIN, Kind.STATEMENT_CACHE) and not self._closing
 
-    @contextlib.asynccontextmanager
-    async def _turn(self, seconds: float, doing: str, *, first: bool) -> AsyncGenerator[None, None]:
-        async with contextlib.AsyncExitStack() as turns:
-            seconds = max(min(seconds, self.place.acquire_timeout.total_seconds()), 0.001)
-            try:
-                async with asyncio.timeout(seconds):
-                    if not first:
-                        await turns.enter_async_context(self._room_to_read)
-                    await turns.enter_async_context(self._room)
-            except TimeoutError as error:
-                raise ProviderUnavailable(
-                    f"Could not {doing}: all {self.place.pool_size} connections to PostgreSQL at {self.place.url} have "
-                    f"been in use for {seconds:.3g} s. Nothing was asked of the server. Find what it is busy with, or "
-                    "raise pool_size."
-                ) from error
-            yield
+    async def _wait_for_turn(self, seconds: float, doing: str, *, first: bool) -> None:
+        seconds = max(min(seconds, self.place.acquire_timeout.total_seconds()), 0.001)
+        may_read = first
+        try:
+            async with asyncio.timeout(seconds):
+                if not first:
+                    may_read = await self._room_to_read.acquire()
+                await self._room.acquire()
+        except BaseException as error:
+            if may_read and not first:
+                self._room_to_read.release()
+            if not isinstance(error, TimeoutError):
+                raise
+            raise ProviderUnavailable(
+                f"Could not {doing}: all {self.place.pool_size} connections to PostgreSQL at {self.place.url} have "
+                f"been in use for {seconds:.3g} s. Nothing was asked of the server. Find what it is busy with, or "
+                "raise pool_size."
+            ) from error
 
-    @contextlib.asynccontextmanager
-    async def _connection(self, seconds: float) -> AsyncGenerator[asyncpg.Connection, None]:
+    async def _take(self, seconds: float) -> _Labelled:
+        """Give a connection, which is to be put back."""
         if self._closing:
             raise ProviderUnavailable(f"The store on PostgreSQL at {self.place.url} is closed; open it first.")
         self._busy += 1
         self._calm.clear()
-        labelled: _Labelled | None = None
         try:
-            labelled = self._idle_one() or await self._connect(seconds)
-            if self._left_behind:
-                await self._end_left_behind(labelled.connection)
-            yield labelled.connection
-        except BaseException as error:
-            # After a cancellation or a timeout the answer may still be on its way: such a connection is not used again.
-            if labelled is not None:
-                self._put_back(labelled, usable=_is_sound(error))
+            return self._idle_one() or await self._connect(seconds)
+        except BaseException:
+            self._is_back()
             raise
-        else:
-            self._put_back(labelled, usable=True)
-        finally:
-            self._busy -= 1
-            if not self._busy:
-                self._calm.set()
+
+    def _is_back(self) -> None:
+        self._busy -= 1
+        if not self._busy:
+            self._calm.set()
 
     async def _connect(self, seconds: float) -> _Labelled:
         label = f"wfe {uuid4().hex}"
@@ -223,6 +243,7 @@ class Pool:
         return None
 
     def _put_back(self, labelled: _Labelled, *, usable: bool) -> None:
+        self._is_back()
         if usable and not self._closing and not labelled.connection.is_closed():
             self._idle.append(labelled)
             return

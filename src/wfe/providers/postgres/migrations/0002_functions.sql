@@ -8,34 +8,30 @@
 -- the locks, and look rows up by key.
 
 -- Whole instances: kinds 10 (the instance: eight numbers, how many pointers, the pointers that items belong to; head, data,
--- values, states of the pointers, items) and 13 (one inbox row).
+-- values, states of the pointers, items) and 13 (one inbox row). Written so that PostgreSQL puts it into the statement that
+-- asks, whose settings count: no function is called.
 CREATE FUNCTION @schema@.load_v1(p_ns bigint[]) RETURNS SETOF @schema@.answer
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
-SET plan_cache_mode = force_generic_plan SET jit = off
+LANGUAGE sql STABLE
 AS $function$
-BEGIN
-    RETURN QUERY
-        SELECT 10,
-            ARRAY[i.n, i.fence, i.revision, i.run, i.created_at, i.activations, p.version, i.parent_pointer,
-                cardinality(r.states)] || q.pointers,
-            ARRAY[i.id, p.id, p.hash, i.name, i.reference, i.parent_id, i.on_parent_end]::text[],
-            ARRAY[i.head, d.data, d.vals] || r.states || q.items
-        FROM unnest(p_ns) WITH ORDINALITY AS t(n, ord)
-        JOIN @schema@.instance i ON i.n = t.n
-        JOIN @schema@.document d ON d.n = t.n
-        JOIN @schema@.plan p ON p.n = i.plan
-        CROSS JOIN LATERAL (SELECT coalesce(array_agg(r.state ORDER BY r.slot), '{}') AS states
-            FROM @schema@.pointer r WHERE r.n = t.n) r
-        CROSS JOIN LATERAL (SELECT array_agg(q.pointer ORDER BY q.pointer) AS pointers,
-            array_agg(q.items ORDER BY q.pointer) AS items FROM @schema@.item q WHERE q.n = t.n) q
-        ORDER BY t.ord;
-    RETURN QUERY
-        SELECT 13, ARRAY[r.n, r.id, r.pointer, r.wait, r.sequence], ARRAY[r.name, r.key], ARRAY[r.message, r.payload]
-        FROM unnest(p_ns) AS t(n)
-        JOIN @schema@.inbox r ON r.n = t.n
-        ORDER BY r.id;
-END
+    (SELECT 10,
+        ARRAY[i.n, i.fence, i.revision, i.run, i.created_at, i.activations, p.version, i.parent_pointer,
+            cardinality(r.states)] || q.pointers,
+        ARRAY[i.id, p.id, p.hash, i.name, i.reference, i.parent_id, i.on_parent_end]::text[],
+        ARRAY[i.head, d.data, d.vals] || r.states || q.items
+    FROM unnest(p_ns) WITH ORDINALITY AS t(n, ord)
+    JOIN @schema@.instance i ON i.n = t.n
+    JOIN @schema@.document d ON d.n = t.n
+    JOIN @schema@.plan p ON p.n = i.plan
+    CROSS JOIN LATERAL (SELECT coalesce(array_agg(r.state ORDER BY r.slot), '{}') AS states
+        FROM @schema@.pointer r WHERE r.n = t.n) r
+    CROSS JOIN LATERAL (SELECT array_agg(q.pointer ORDER BY q.pointer) AS pointers,
+        array_agg(q.items ORDER BY q.pointer) AS items FROM @schema@.item q WHERE q.n = t.n) q
+    ORDER BY t.ord)
+    UNION ALL
+    (SELECT 13, ARRAY[r.n, r.id, r.pointer, r.wait, r.sequence], ARRAY[r.name, r.key], ARRAY[r.message, r.payload]
+    FROM unnest(p_ns) AS t(n)
+    JOIN @schema@.inbox r ON r.n = t.n
+    ORDER BY r.id)
 $function$;
 
 -- Takes instances for a session, if they are still free, and loads them; writes down what it took under `p_batch`.

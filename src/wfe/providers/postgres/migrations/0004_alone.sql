@@ -54,14 +54,14 @@ BEGIN
             WHERE r.n = v_n;
     END IF;
     IF t_keep = 2 THEN
-        -- Most have none of these: one look is cheaper than four deletions.
+            -- Most have none of these: one look is cheaper than four deletions.
         IF EXISTS (SELECT 1 FROM @schema@.subscription r WHERE r.n = v_n)
                 OR EXISTS (SELECT 1 FROM @schema@.inbox r WHERE r.n = v_n)
                 OR EXISTS (SELECT 1 FROM @schema@.item r WHERE r.n = v_n)
                 OR EXISTS (SELECT 1 FROM @schema@.position r WHERE r.n = v_n) THEN
-            DELETE FROM @schema@.subscription r WHERE r.n = v_n;
-            DELETE FROM @schema@.inbox r WHERE r.n = v_n;
-            DELETE FROM @schema@.item r WHERE r.n = v_n;
+            WITH waits AS (DELETE FROM @schema@.subscription r WHERE r.n = v_n),
+                messages AS (DELETE FROM @schema@.inbox r WHERE r.n = v_n),
+                items AS (DELETE FROM @schema@.item r WHERE r.n = v_n)
             DELETE FROM @schema@.position r WHERE r.n = v_n;
         END IF;
         RETURN ARRAY[v_now, 0];
@@ -136,8 +136,7 @@ AS $function$
 #variable_conflict use_column
 DECLARE
     v_now bigint;
-    v_sequence bigint;
-    v_time bigint;
+    v_new bigint;
     v_ns bigint[];
     v_ids bigint[];
     v_taken bigint[];
@@ -147,19 +146,20 @@ BEGIN
     END IF;
     PERFORM pg_advisory_xact_lock(@lock@, get_byte(b_topic, 0));
     v_now := @schema@.store_time();
-    INSERT INTO @schema@.event (id, sequence, time, topic, batch, name, key, payload)
+    -- All that is written, in one statement. It sees what was committed before it got the stripe, so every wait. Which
+    -- instances are free is asked of their newest rows, which `FOR UPDATE` looks up.
+    WITH new AS (
+        INSERT INTO @schema@.event (id, sequence, time, topic, batch, name, key, payload)
         SELECT b_id, nextval('@schema@.event_number'), greatest(v_now, (
                 SELECT e.time FROM @schema@.event e WHERE e.topic = b_topic AND e.sequence IS NOT NULL
                 ORDER BY e.topic DESC, e.time DESC LIMIT 1)),
             b_topic, p_batch, b_name, b_key, b_payload
         ON CONFLICT (id) DO NOTHING
-        RETURNING sequence, time INTO v_sequence, v_time;
-    IF v_sequence IS NULL THEN
-        RETURN;
-    END IF;
-    WITH hit AS MATERIALIZED (
-        SELECT s.n, s.pointer, s.wait FROM @schema@.subscription s
-        WHERE s.topic = b_topic AND s.after_sequence < v_sequence AND s.from_time <= v_time
+        RETURNING sequence, time
+    ), hit AS MATERIALIZED (
+        SELECT s.n, s.pointer, s.wait, w.sequence
+        FROM new w JOIN @schema@.subscription s ON s.topic = b_topic
+        WHERE s.after_sequence < w.sequence AND s.from_time <= w.time
         ORDER BY s.n, s.pointer, s.wait
     ), matched AS (
         DELETE FROM @schema@.subscription s USING hit h
@@ -167,28 +167,35 @@ BEGIN
         RETURNING h.*
     ), delivered AS (
         INSERT INTO @schema@.inbox (n, id, pointer, wait, sequence, request, name, key, payload)
-        SELECT m.n, nextval('@schema@.inbox_number'), m.pointer, m.wait, v_sequence, '', b_name, b_key, b_payload
+        SELECT m.n, nextval('@schema@.inbox_number'), m.pointer, m.wait, m.sequence, '', b_name, b_key, b_payload
         FROM (SELECT * FROM matched ORDER BY n, pointer, wait) m
-        RETURNING n, id)
-    SELECT array_agg(d.n), array_agg(d.id) INTO v_ns, v_ids FROM delivered d;
-    IF v_ns IS NULL THEN
-        RETURN NEXT ROW(0, ARRAY[v_now, 0], NULL, NULL)::@schema@.answer;
+        RETURNING n, id
+    ), free AS MATERIALIZED (
+        SELECT i.n FROM delivered d JOIN @schema@.instance i ON i.n = d.n
+        WHERE i.ended_at IS NULL AND i.plan = ANY (p_plans)
+            AND EXISTS (SELECT 1 FROM @schema@.session s WHERE s.id = p_session AND s.expires_at > v_now)
+            AND (i.owner = ''
+                OR NOT EXISTS (SELECT 1 FROM @schema@.session s WHERE s.id = i.owner AND s.expires_at > v_now))
+        LIMIT p_room
+        FOR NO KEY UPDATE OF i SKIP LOCKED
+    ), taken AS (
+        UPDATE @schema@.instance i
+        SET fence = i.fence + 1, owner = p_session, activations = i.activations + 1, blocked_reason = NULL
+        FROM free f WHERE i.n = f.n
+        RETURNING i.n, i.fence
+    ), marked AS (
+        INSERT INTO @schema@.marker (batch, created_at, taken, fences)
+        SELECT p_batch, v_now, array_agg(t.n), array_agg(t.fence) FROM taken t HAVING count(*) > 0)
+    SELECT (SELECT w.sequence FROM new w), d.ns, d.ids, t.ns INTO v_new, v_ns, v_ids, v_taken
+    FROM (SELECT array_agg(d.n) AS ns, array_agg(d.id) AS ids FROM delivered d) d,
+        (SELECT array_agg(t.n) AS ns FROM taken t) t;
+    IF v_new IS NULL THEN
         RETURN;
     END IF;
-    IF p_room > 0 THEN
-        SELECT array_agg(l.n) INTO v_taken FROM (
-            SELECT i.n FROM @schema@.instance i
-            WHERE i.n = ANY (v_ns) AND i.ended_at IS NULL AND i.plan = ANY (p_plans)
-                AND EXISTS (SELECT 1 FROM @schema@.session s WHERE s.id = p_session AND s.expires_at > v_now)
-                AND (i.owner = ''
-                    OR NOT EXISTS (SELECT 1 FROM @schema@.session s WHERE s.id = i.owner AND s.expires_at > v_now))
-            LIMIT p_room
-            FOR NO KEY UPDATE OF i SKIP LOCKED) l;
-        IF v_taken IS NOT NULL THEN
-            RETURN QUERY SELECT * FROM @schema@.take_v1(p_batch, p_session, v_taken, v_now);
-        END IF;
+    IF v_taken IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM @schema@.load_v1(v_taken);
     END IF;
-    IF v_taken IS NULL OR NOT v_taken @> v_ns THEN
+    IF v_ns IS NOT NULL AND (v_taken IS NULL OR NOT v_taken @> v_ns) THEN
         RETURN QUERY
             SELECT 9, ARRAY[b.n, b.id, b.pointer, b.wait, b.sequence],
                 ARRAY[i.id, (SELECT s.id FROM @schema@.session s WHERE s.id = i.owner AND s.expires_at > v_now),
@@ -200,6 +207,6 @@ BEGIN
             WHERE v_taken IS NULL OR b.n <> ALL (v_taken)
             ORDER BY b.id;
     END IF;
-    RETURN NEXT ROW(0, ARRAY[v_now, cardinality(v_ns)], NULL, NULL)::@schema@.answer;
+    RETURN NEXT ROW(0, ARRAY[v_now, coalesce(cardinality(v_ns), 0)], NULL, NULL)::@schema@.answer;
 END
 $function$;
