@@ -6,8 +6,8 @@ has happened; that makes a decision a pure function although its rules write ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -32,6 +32,8 @@ __all__ = ["Draft", "Transition"]
 
 _error_encoder = msgspec.msgpack.Encoder()
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_NOTHING: Mapping[Any, Any] = {}
+"""In place of empty mappings: thousands of transitions may be under way, each of them visited by the collector."""
 
 MAX_DECISIONS = 2_000
 """Steps reached in one transition before it is committed: a loop whose turns run no body must not hold up the host."""
@@ -52,13 +54,13 @@ class Transition:
         data: bytes,
         values: bytes,
         changed: list[Pointer],
-        gone: list[int],
-        items: dict[int, bytes],
+        gone: Collection[int],
+        items: Mapping[int, bytes],
         writers: Mapping[str, Writer],
-        run: list[int],
-        stop: list[int],
+        run: Sequence[int],
+        stop: Sequence[int],
         again: bool,
-        notes: list[LogRecord],
+        notes: Sequence[LogRecord],
     ) -> None:
         self.changes = changes
         """What the store writes."""
@@ -387,10 +389,10 @@ class Draft:
             values=None if self.values is self.state.values else self.values,
             items=[ItemsRow(number, text) for number, text in self.items.items()] if self.items else (),
             items_gone=[number for number in self.gone if number in known_items] if known_items else (),
-            consumed=self.consumed,
-            positions=self.positions,
+            consumed=self.consumed or (),
+            positions=self.positions or (),
             subscribe=[wait for wait in self.subscribe if wait.pointer in self.changed] if self.subscribe else (),
-            unsubscribe=self.unsubscribe,
+            unsubscribe=self.unsubscribe or (),
             first_sequence=head.sequence + 1,
             record_count=len(self.records),
             records=encode_records(self.records),
@@ -399,8 +401,8 @@ class Draft:
             ]
             if self.errors
             else (),
-            children=self.children,
-            messages=self.messages,
+            children=self.children or (),
+            messages=self.messages or (),
             cancel_children=_CANCEL_CHILD if self.cancel_children else None,
         )
         return Transition(
@@ -409,9 +411,9 @@ class Draft:
             data=data,
             values=self.values,
             changed=changed,
-            gone=list(self.gone),
-            items=self.items,
-            writers={} if self.merging is None else self.merging.writers,
+            gone=list(self.gone) if self.gone else (),
+            items=self.items or _NOTHING,
+            writers=_NOTHING if self.merging is None else self.merging.writers,
             run=run,
             stop=self.stop,
             again=self.again and not self.ended,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wfe.engine.asking import ChildRequest, Question
     from wfe.engine.state import InstanceState
     from wfe.host.registry import Registration
+    from wfe.model.context import WorkflowInfo
     from wfe.ports.store import Start
 
 __all__ = ["RunnerAsker"]
@@ -88,20 +89,45 @@ class RunnerAsker:
         return self._view
 
     def _context(self, question: Question, data: object) -> StepExecutionContext[Any]:
-        from wfe.host.bodies import workflow_info
 
         step = question.step
         body = self._registration.bodies.get(step.id)
         from wfe.model.context import StepInfo
 
         return StepExecutionContext(
-            load_data=lambda: data,
-            load_workflow=lambda: workflow_info(self._state),
+            _Asked(self._state, question, data),
             step=body.info if body is not None else StepInfo(step.id, step.name or step.id, step.config),
             pointer_id="",
-            load_values=lambda: _mapping(question.values),
-            load_loops=lambda: [LoopFrame(loop.item, loop.index) for loop in question.loops()],
         )
+
+
+class _Asked:
+    """What code that is asked for a value sees of its instance."""
+
+    def __init__(self, state: InstanceState, question: Question, data: object) -> None:
+        self._state = state
+        self._question = question
+        self._data = data
+
+    def load_data(self) -> object:
+        return self._data
+
+    def load_workflow(self) -> WorkflowInfo:
+        from wfe.host.bodies import workflow_info
+
+        return workflow_info(self._state)
+
+    def load_values(self) -> dict[str, Any]:
+        return _mapping(self._question.values)
+
+    def load_loops(self) -> list[LoopFrame]:
+        return [LoopFrame(loop.item, loop.index) for loop in self._question.loops()]
+
+    def write_log(self, stream: str, text: str) -> None:
+        """A value has no log."""
+
+    def beat(self, details: object) -> None:
+        """Nobody looks for a heartbeat of what is asked at once."""
 
 
 def _whole(collection: object) -> object:

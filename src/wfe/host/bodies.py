@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -79,10 +79,12 @@ class BodyRun:
         "_around",
         "_body",
         "_context",
+        "_document",
         "_loops",
         "_pointer",
         "_registration",
         "_state",
+        "_values",
         "base",
         "has_left",
         "heartbeat",
@@ -108,6 +110,8 @@ class BodyRun:
         self._pointer = pointer
         self._loops = loops
         self._context: StepExecutionContext[Any] | None = None
+        self._document = self._values = EMPTY_DOCUMENT
+        """The data and values that it sees."""
         self.base = state.revision
         self.step = pointer.step
         self.heartbeat: Heartbeat | None = None
@@ -138,13 +142,12 @@ class BodyRun:
         pointer, body = self._pointer, self._body
         try:
             # The copy is made of the state as it is now: later transitions of parallel branches do not change it.
-            document, values = self._state.data, self._state.values
-            self.base = self._state.revision
-            context = self._make_context(document, values)
+            state = self._state
+            self._document, self._values, self.base = state.data, state.values, state.revision
+            context = self._make_context()
             if body.is_plain:  # most bodies: a coroutine function and nothing else to see to
-                return self._answered(await body.function(context), context, document, values)  # type: ignore[misc]
-            other = self._call(context, document, values) if body.executor is None else self._execute(document)
-            return await other
+                return self._answered(await body.function(context), context)  # type: ignore[misc]
+            return await (self._call(context) if body.executor is None else self._execute())
         except asyncio.CancelledError:
             if self.stopping:
                 return None
@@ -155,41 +158,55 @@ class BodyRun:
                 return None  # it learnt from a heartbeat that it shall end
             return await self._failed_unless_stopped(error)
 
-    # Calling
-
-    def _make_context(self, document: bytes, values: bytes) -> StepExecutionContext[Any]:
-        pointer, state, codec = self._pointer, self._state, self._registration.codec
-        timeout = self._body.timeout
-        loops, write = self._loops, self._around.log
+    def _make_context(self) -> StepExecutionContext[Any]:
+        pointer, body = self._pointer, self._body
+        timeout = body.timeout
         self._context = context = StepExecutionContext(
-            load_data=lambda: codec.decode(document),
-            load_workflow=lambda: workflow_info(state),
-            step=self._body.info if not self._body.has_templates else self._filled_info(document),
+            self,
+            step=self._filled_info() if body.has_templates else body.info,
             pointer_id=str(pointer.id),
             attempt=pointer.failures + 1,
             deadline=None if timeout is None else datetime.now(UTC) + timeout,
             persisted=pointer.persisted,
             event=pointer.event,
-            load_values=(lambda: _mapping(values)) if values != EMPTY_DOCUMENT else dict,
-            load_loops=(lambda: [LoopFrame(item, index) for item, index in loops]) if loops else None,
-            log=lambda stream, text: write(state.id, pointer.step, stream, text),
-            heartbeat=self._beat,
         )
         return context
 
-    def _beat(self, details: object) -> None:
+    # What the context asks for
+
+    def load_data(self) -> object:
+        """Give a fresh copy of the data."""
+        return self._registration.codec.decode(self._document)
+
+    def load_workflow(self) -> WorkflowInfo:
+        """Give what is known of the instance."""
+        return workflow_info(self._state)
+
+    def load_values(self) -> dict[str, Any]:
+        """Give a fresh copy of the values kept with the instance."""
+        return _mapping(self._values) if self._values != EMPTY_DOCUMENT else {}
+
+    def load_loops(self) -> Sequence[LoopFrame]:
+        """Give the loops around the step, nearest first."""
+        return [LoopFrame(item, index) for item, index in self._loops]
+
+    def write_log(self, stream: str, text: str) -> None:
+        """Take text for the step's log."""
+        self._around.log(self._state.id, self.step, stream, text)
+
+    def beat(self, details: object) -> None:
         """Keep the heartbeat, a copy: what the body does to its details afterwards is its own affair."""
         plain = decode_plain(encode_typed(details, path="$heartbeat"))
         self.heartbeat = Heartbeat(datetime.now(UTC), plain)
 
-    def _filled_info(self, document: bytes) -> StepInfo:
+    # Calling
+
+    def _filled_info(self) -> StepInfo:
         """Give the step with its settings filled in from the run; what has no value is null, and told in the log."""
-        info, roots, missing = self._body.info, {**self._roots(), "data": _mapping(document)}, list[str]()
+        info, roots, missing = self._body.info, {**self._roots(), "data": _mapping(self._document)}, list[str]()
         config = {key: resolve(value, roots, missing.append) for key, value in info.config.items()}
         for path in dict.fromkeys(missing):
-            self._around.log(
-                self._state.id, info.id, "stderr", f"wfe: {path} has no value; it is null, or empty in a text"
-            )
+            self.write_log("stderr", f"wfe: {path} has no value; it is null, or empty in a text")
         return StepInfo(info.id, info.name, config)
 
     def _roots(self) -> dict[str, object]:
@@ -213,7 +230,7 @@ class BodyRun:
         factory = self._around.step_factory
         return factory(body_class) if factory is not None else body_class()  # type: ignore[arg-type]  # is_class says so
 
-    async def _call(self, context: StepExecutionContext[Any], document: bytes, values: bytes) -> Answered | Failed:
+    async def _call(self, context: StepExecutionContext[Any]) -> Answered | Failed:
         body = self._body
         assert body.function is not None
         target: Any = self._construct(body.function) if body.is_class else body.function
@@ -228,16 +245,16 @@ class BodyRun:
             await calling.hook("on_success", target.on_success, context)
         if body.outputs:
             self._take_outputs(target, context)
-        return self._answered(answer, context, document, values)
+        return self._answered(answer, context)
 
     def _calling(self, context: StepExecutionContext[Any] | None) -> Calling:
         return Calling(self._around, self._body, context, lambda: self.stopping)
 
-    async def _execute(self, document: bytes) -> Answered:
+    async def _execute(self) -> Answered:
         body, pointer, state = self._body, self._pointer, self._state
         assert body.executor is not None
         cancelled = asyncio.Event()
-        data = _mapping(document)
+        data = _mapping(self._document)
         request = StepRequest(
             step_id=pointer.step,
             step_name=body.info.name,
@@ -247,12 +264,12 @@ class BodyRun:
             definition_id=state.definition_key.id,
             attempt=pointer.failures + 1,
             idempotency_key=f"{state.id}:{pointer.id}",
-            log=lambda stream, text: self._around.log(state.id, pointer.step, stream, text),
+            log=self.write_log,
             cancelled=cancelled,
             timeout=body.timeout,
             values=self._roots(),
         )
-        return self._message(await self._calling(None).executor(request, cancelled), None, None, document)
+        return self._message(await self._calling(None).executor(request, cancelled), None, None)
 
     def _inputs(self, context: StepExecutionContext[Any]) -> dict[str, object]:
         found: dict[str, object] = {}
@@ -267,17 +284,16 @@ class BodyRun:
 
     # What came of it
 
-    def _answered(
-        self, answer: object, context: StepExecutionContext[Any], document: bytes, values: bytes
-    ) -> Answered | Failed:
+    def _answered(self, answer: object, context: StepExecutionContext[Any]) -> Answered | Failed:
         pointer = self._pointer
         result: Any
+        output: Mapping[str, object] | None = None
         if answer is None:
             result = NEXT
+        elif type(answer) is dict or isinstance(answer, Mapping):
+            result, output = NEXT, answer
         elif isinstance(answer, ExecutionResult):
             result = answer
-        elif type(answer) is dict or isinstance(answer, Mapping):
-            result = Next(answer)
         else:
             msg = (
                 f"Step {pointer.step!r} answered a {type(answer).__module__}.{type(answer).__qualname__}; a body "
@@ -289,12 +305,15 @@ class BodyRun:
             record = record_of(error, code="step_failed" if not isinstance(result.error, WfeError) else None)
             return Failed(pointer.id, pointer.attempt, record, result.retryable, class_names(error))
         data = context.taken_data
-        patch = None if data is UNTOUCHED else self._registration.codec.patch(document, data)
+        patch = None if data is UNTOUCHED else self._registration.codec.patch(self._document, data)
         kept = context.taken_values
-        changed_values = None if kept is UNTOUCHED else patch_between(values, encode_typed(kept, path="$values"))
-        return self._message(result, patch, changed_values, document)
+        values = None if kept is UNTOUCHED else patch_between(self._values, encode_typed(kept, path="$values"))
+        if output is not None:
+            merged = self._registration.codec.output(output, self._document) if output else None
+            return Answered(pointer.id, pointer.failures + 1, NEXT, patch, self.base, merged, values)
+        return self._message(result, patch, values)
 
-    def _message(self, result: Any, patch: Patch | None, values: Patch | None, document: bytes) -> Answered:  # noqa: ANN401
+    def _message(self, result: Any, patch: Patch | None, values: Patch | None) -> Answered:  # noqa: ANN401
         pointer = self._pointer
         output: Patch | None = None
         persisted = b""
@@ -304,7 +323,7 @@ class BodyRun:
                 if not isinstance(cast("object", result.output), Mapping):
                     msg = f"The output of step {pointer.step!r} is a {type(result.output).__qualname__}, not a mapping."
                     raise TypeError(msg)
-                output = self._registration.codec.output(result.output, document) if result.output else None
+                output = self._registration.codec.output(result.output, self._document) if result.output else None
         elif isinstance(result, _KEEPS_DATA):
             if result.data is not None:
                 persisted = encode_typed(result.data, path="$persistence_data")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -250,7 +250,7 @@ class HostCore:
         self.runners[state.id] = runner
         return runner
 
-    def started(self, registration: Registration, state: InstanceState, run: list[int]) -> None:
+    def started(self, registration: Registration, state: InstanceState, run: Sequence[int]) -> None:
         """Run an instance that this host has just started and holds."""
         runner = self._hold(registration, state, 1)
         if state.pending:

@@ -15,6 +15,7 @@ from wfe.model.document import (
     EMPTY_DOCUMENT,
     Document,
     Patch,
+    check_names,
     decode_plain,
     document_of,
     encode_typed,
@@ -216,7 +217,7 @@ class DataCodec:
 
 def _encoded_fields(fields: Mapping[str, object]) -> dict[str, bytes]:
     """Encode each field; DataError for a name or a value that cannot be stored."""
-    encode_value(dict.fromkeys(fields))  # the names
+    check_names(fields)
     encoded: dict[str, bytes] = {}
     for name, value in fields.items():
         path = f"$.{name}"

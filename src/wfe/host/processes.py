@@ -143,7 +143,7 @@ def _call(
 ) -> tuple[object, object, dict[str, Any], list[tuple[str, str]]]:
     """Call the body, in the process."""
     lines: deque[tuple[str, str]] = deque(maxlen=_MAX_LINES)
-    context, data = _unpack(packed, lambda stream, text: lines.append((stream, text)))
+    context, data = _unpack(packed, lines)
     try:
         answer = function(context, **arguments)
     except BaseException as error:
@@ -153,20 +153,51 @@ def _call(
     return answer, data if taken is UNTOUCHED else taken, context.values, list(lines)
 
 
-def _unpack(packed: tuple[Any, ...], log: Callable[[str, str], object]) -> tuple[StepExecutionContext[Any], object]:
+def _unpack(packed: tuple[Any, ...], lines: deque[tuple[str, str]]) -> tuple[StepExecutionContext[Any], object]:
     data, workflow, step, pointer_id, attempt, deadline, values, frames, persisted, event = packed
-    info: WorkflowInfo = workflow
     context: StepExecutionContext[Any] = StepExecutionContext(
-        load_data=lambda: data,
-        load_workflow=lambda: info,
+        _Sent(data, workflow, values, frames, lines),
         step=StepInfo(*step),
         pointer_id=pointer_id,
         attempt=attempt,
         deadline=deadline,
         persisted=b"" if persisted is None else json.dumps(persisted).encode(),
         event=b"" if event is None else json.dumps(event).encode(),
-        load_values=lambda: values,
-        load_loops=lambda: [LoopFrame(json.dumps(item).encode(), index) for item, index in frames],
-        log=log,
     )
     return context, data
+
+
+class _Sent:
+    """What was sent into this process with the body."""
+
+    def __init__(
+        self,
+        data: object,
+        workflow: WorkflowInfo,
+        values: dict[str, Any],
+        frames: list[tuple[object, int]],
+        lines: deque[tuple[str, str]],
+    ) -> None:
+        self._data = data
+        self._workflow = workflow
+        self._values = values
+        self._frames = frames
+        self._lines = lines
+
+    def load_data(self) -> object:
+        return self._data
+
+    def load_workflow(self) -> WorkflowInfo:
+        return self._workflow
+
+    def load_values(self) -> dict[str, Any]:
+        return self._values
+
+    def load_loops(self) -> list[LoopFrame]:
+        return [LoopFrame(json.dumps(item).encode(), index) for item, index in self._frames]
+
+    def write_log(self, stream: str, text: str) -> None:
+        self._lines.append((stream, text))
+
+    def beat(self, details: object) -> None:
+        """It is not passed on: who runs the body sees whether its process lives."""

@@ -102,14 +102,19 @@ class Room:
         task = self._loop.create_task(self._run(runner, number, run), name=f"{run.step} of instance {runner.id}")
         run.task = task
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _run(self, runner: Runner, number: int, run: BodyRun) -> None:
         try:
             message = await run.answer()
         finally:
+            self._over(run)
             self._leave(run)
         runner.body_done(number, run, message)
+
+    def _over(self, run: BodyRun) -> None:
+        """Its task ends now. The task itself tells it: a callback would cost every body another turn of the loop."""
+        assert run.task is not None
+        self._tasks.discard(run.task)
 
     def _leave(self, run: BodyRun) -> None:
         """Free the place of a body, once."""
@@ -139,12 +144,14 @@ class Room:
         if run.has_begun:
             self._loop.call_later(self._around.cancel_grace, self._give_up, runner, number, run)
         else:
+            self._over(run)
             self._give_up(runner, number, run)
 
     def abandon(self, run: BodyRun) -> None:
         """Ask a body to stop whose end nobody waits for."""
         run.stop()
         if not run.has_begun:
+            self._over(run)
             self._leave(run)
 
     def _give_up(self, runner: Runner, number: int, run: BodyRun) -> None:

@@ -21,6 +21,8 @@ from wfe.model.status import LifecycleKind, WorkflowStatus
 from wfe.ports.store import InboxRow, TransitionOutcome, TransitionWrite
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wfe.engine.asking import Asker
     from wfe.engine.state import InstanceState
     from wfe.engine.transition import Transition
@@ -34,6 +36,7 @@ __all__ = ["Runner"]
 
 _log = logging.getLogger("wfe.host")
 
+_NOTHING: tuple[Sequence[Message], Sequence[int]] = ((), ())
 _ROWS_KNOWN = 10_000
 """So many inbox rows are remembered at most; the latest ones are those that may be told of again."""
 
@@ -62,7 +65,7 @@ class Runner:
         self.mailbox: list[Message] = []
         self.rows: list[int] = []
         """Inbox rows whose messages are in the mailbox."""
-        self.inflight: tuple[list[Message], list[int]] = ([], [])
+        self.inflight = _NOTHING
         """What the transition under way was decided on, to decide again if it is refused."""
         self.is_in_doubt = False
         """Whether the transition under way was sent before, and the reply was lost."""
@@ -162,8 +165,10 @@ class Runner:
         """Decide on what is in the mailbox. None: there is nothing to write."""
         if self.committing or not self.held or not (self.mailbox or self.rows):
             return None
-        messages, rows = self.mailbox, self.rows
-        self.mailbox, self.rows = [], []
+        messages, self.mailbox = self.mailbox, []
+        rows: Sequence[int] = ()
+        if self.rows:
+            rows, self.rows = self.rows, []
         if len(messages) > 1 and any(type(message) is TimePassed for message in messages):
             # What has happened comes before what time brings: see `advance`.
             messages.sort(key=lambda message: type(message) is TimePassed)
@@ -185,7 +190,7 @@ class Runner:
             instance_id=self.id, revision=self.state.revision, fence=self.fence, changes=transition.changes
         )
 
-    def _advance(self, messages: list[Message], rows: list[int]) -> Transition:
+    def _advance(self, messages: list[Message], rows: Sequence[int]) -> Transition:
         core = self.core
         return advance(
             None if self.registration is None else self.registration.definition,
@@ -238,7 +243,7 @@ class Runner:
             return False
         return True
 
-    def _is_empty(self, transition: Transition, rows: list[int]) -> bool:
+    def _is_empty(self, transition: Transition, rows: Sequence[int]) -> bool:
         return not (
             rows
             or transition.notes
@@ -253,7 +258,7 @@ class Runner:
         self.committing = False
         transition, self.transition = self.transition, None
         messages, rows = self.inflight
-        self.inflight = ([], [])
+        self.inflight = _NOTHING
         was_in_doubt, self.is_in_doubt = self.is_in_doubt, False
         if was_in_doubt and outcome is TransitionOutcome.STALE:
             # The fence holds, so nobody else has written: it was this very transition. What its reply would have told
@@ -276,16 +281,16 @@ class Runner:
         self.committing = self.is_in_doubt = False
         self.transition = None
         messages, rows = self.inflight
-        self.inflight = ([], [])
+        self.inflight = _NOTHING
         self._put_back(messages, rows)
 
-    def _put_back(self, messages: list[Message], rows: list[int]) -> None:
+    def _put_back(self, messages: Sequence[Message], rows: Sequence[int]) -> None:
         self.mailbox[:0] = messages
         self.rows[:0] = rows
         if self.awaited:
             self.core.bodies.run(self, sorted(self.awaited))  # those that were passed over meanwhile
 
-    def _accepted(self, transition: Transition, rows: list[int], *, unread: bool) -> None:
+    def _accepted(self, transition: Transition, rows: Sequence[int], *, unread: bool) -> None:
         self.state.apply(transition)
         for note in transition.notes:
             if note.kind is LifecycleKind.DATA_OVERWRITTEN:
@@ -326,7 +331,7 @@ class Runner:
         elif core.draining and not self.bodies:
             core.give_back(self)
 
-    def _hold_back(self, numbers: list[int]) -> None:
+    def _hold_back(self, numbers: Sequence[int]) -> None:
         """The instance is suspended: bodies that are ready, but have not begun, do not begin."""
         waiting = self.awaited.union(numbers)
         self.awaited.clear()
@@ -352,7 +357,7 @@ class Runner:
             return deadline
         return wake
 
-    def _stop(self, numbers: list[int]) -> None:
+    def _stop(self, numbers: Sequence[int]) -> None:
         for number in numbers:
             run = self.bodies.get(number)
             if run is not None:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, overload
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast, overload
 from typing import Literal as OneOf
 
 import msgspec
@@ -29,6 +29,7 @@ __all__ = [
     "UNTOUCHED",
     "Answer",
     "CancelFlag",
+    "ContextSource",
     "LoopFrame",
     "NoContext",
     "StepAttributes",
@@ -48,6 +49,7 @@ Answer: TypeAlias = ExecutionResult | Mapping[str, object] | None
 """What a body may answer: an execution result, a mapping (= `next(output=mapping)`), or None (= `next()`)."""
 
 _T = TypeVar("_T")
+_D_co = TypeVar("_D_co", covariant=True)
 _F = TypeVar("_F", bound=Callable[..., object])
 
 
@@ -171,6 +173,34 @@ class CancelFlag:
                 self._event.set()
 
 
+class ContextSource(Protocol[_D_co]):
+    """Where a context gets what a body asks for; each is asked for once at most, when the body first looks at it."""
+
+    def load_data(self) -> _D_co:
+        """Give a fresh copy of the data."""
+        ...
+
+    def load_workflow(self) -> WorkflowInfo:
+        """Give what is known of the instance."""
+        ...
+
+    def load_values(self) -> dict[str, Any]:
+        """Give a fresh copy of the values kept with the instance."""
+        ...
+
+    def load_loops(self) -> Sequence[LoopFrame]:
+        """Give the loops around the step, nearest first."""
+        ...
+
+    def write_log(self, stream: str, text: str) -> None:
+        """Take text for the step's log; called from the body's thread."""
+        ...
+
+    def beat(self, details: object) -> None:
+        """Take the details of a heartbeat; called from the body's thread."""
+        ...
+
+
 class StepExecutionContext(Generic[D]):
     """What a body sees of its instance, and how it speaks to it. Made by the host, one for every run of a body.
 
@@ -182,15 +212,10 @@ class StepExecutionContext(Generic[D]):
         "_data",
         "_event",
         "_event_data",
-        "_heartbeat",
-        "_load_data",
-        "_load_loops",
-        "_load_values",
-        "_load_workflow",
-        "_log",
         "_loops",
         "_persisted",
         "_persistence_data",
+        "_source",
         "_values",
         "_workflow",
         "attempt",
@@ -210,44 +235,29 @@ class StepExecutionContext(Generic[D]):
 
     def __init__(
         self,
+        source: ContextSource[D],
         *,
-        load_data: Callable[[], D],
-        load_workflow: Callable[[], WorkflowInfo],
         step: StepInfo,
         pointer_id: str,
         attempt: int = 1,
         deadline: datetime | None = None,
         persisted: bytes = b"",
         event: bytes = b"",
-        load_values: Callable[[], dict[str, Any]] | None = None,
-        load_loops: Callable[[], Sequence[LoopFrame]] | None = None,
-        log: Callable[[str, str], object] | None = None,
-        heartbeat: Callable[[object], object] | None = None,
     ) -> None:
         """Make a context.
 
         Args:
-            load_data: Gives a fresh copy of the data; called at most once, when the body asks for it.
-            load_workflow: Gives what is known of the instance; called at most once.
+            source: Is asked for what the body looks at.
             persisted: JSON of what this step persisted last; empty: nothing.
             event: JSON of the payload that woke the step; empty: none.
-            load_values: Gives a fresh copy of the values kept with the instance; called at most once.
-            load_loops: Gives the loops around the step, nearest first; called at most once.
-            log: Takes (stream, line); called from the body's thread.
-            heartbeat: Takes the details of a heartbeat; called from the body's thread.
         """
-        self._load_data = load_data
-        self._load_workflow = load_workflow
+        self._source = source
         self.step = step
         self.pointer_id = pointer_id
         self.attempt = attempt
         self.deadline = deadline
         self._persisted = persisted
         self._event = event
-        self._load_values = load_values
-        self._load_loops = load_loops
-        self._log = log
-        self._heartbeat = heartbeat
         self._data: D | Untouched = UNTOUCHED
         self._values: dict[str, Any] | Untouched = UNTOUCHED
         self._workflow: WorkflowInfo | None = None
@@ -262,7 +272,7 @@ class StepExecutionContext(Generic[D]):
         Fields that the body changes are merged when its answer is recorded. Assigning a new object replaces all fields.
         """
         if self._data is UNTOUCHED:
-            self._data = self._load_data()
+            self._data = self._source.load_data()
         return self._data
 
     @data.setter
@@ -273,7 +283,7 @@ class StepExecutionContext(Generic[D]):
     def values(self) -> dict[str, Any]:
         """JSON values kept with the instance beside its data, merged key by key. This body's own copy."""
         if self._values is UNTOUCHED:
-            self._values = {} if self._load_values is None else self._load_values()
+            self._values = self._source.load_values()
         return self._values
 
     def value(self, name: str, type: type[_T]) -> _T:  # noqa: A002 - the public name
@@ -297,7 +307,7 @@ class StepExecutionContext(Generic[D]):
     def workflow(self) -> WorkflowInfo:
         """The instance: id, name, definition id, version, reference, status, creation time and run."""
         if self._workflow is None:
-            self._workflow = self._load_workflow()
+            self._workflow = self._source.load_workflow()
         return self._workflow
 
     @property
@@ -331,7 +341,7 @@ class StepExecutionContext(Generic[D]):
         try:
             return self._loops
         except AttributeError:
-            self._loops: tuple[LoopFrame, ...] = () if self._load_loops is None else tuple(self._load_loops())
+            self._loops: tuple[LoopFrame, ...] = tuple(self._source.load_loops())
             return self._loops
 
     # -- earlier runs of this step
@@ -373,8 +383,7 @@ class StepExecutionContext(Generic[D]):
         It goes at once to those who listen on the host that runs the step (`host.on_log`) and to the logger `wfe.step`.
         It is not stored. What a body in a process of its own writes comes when it has ended.
         """
-        if self._log is not None:
-            self._log(stream, text)
+        self._source.write_log(stream, text)
 
     def heartbeat(self, details: object = None) -> None:
         """Say that the body is alive, and how far it is (a JSON value); and learn whether it shall end.
@@ -387,8 +396,7 @@ class StepExecutionContext(Generic[D]):
                 killed instead.
             DataError: The details cannot be stored as JSON.
         """
-        if self._heartbeat is not None:
-            self._heartbeat(details)
+        self._source.beat(details)
         if self._cancelled is not None and self._cancelled.is_set():
             msg = f"Step {self.step.name!r} shall end: it was cancelled, its time is over, or its host stops."
             raise Cancelled(msg)

@@ -20,6 +20,7 @@ __all__ = [
     "Document",
     "Limits",
     "Patch",
+    "check_names",
     "check_size",
     "decode_plain",
     "document_of",
@@ -175,16 +176,26 @@ def _adapted(value: object) -> object:
     return dump(mode="json", by_alias=False, round_trip=True, warnings="error") if callable(dump) else value
 
 
+def check_names(fields: Mapping[str, object], path: str = "$") -> None:
+    """Check the names of fields.
+
+    Raises:
+        DataError: One is no text, or cannot be stored.
+    """
+    for name in fields:
+        if type(name) is not str:
+            msg = f"Key {name!r} at {path} is a {type(name).__name__}; keys of JSON objects are strings."
+            raise DataError(msg, path=path, reason="not_json")
+        _check_text(name, path)
+
+
 def _check_plain(value: object, path: str) -> None:
     kind = type(value)
     if kind is str:
         _check_text(value, path)  # type: ignore[arg-type]  # kind says so
     elif kind is dict or isinstance(value, Mapping):
-        for name, item in value.items():  # type: ignore[attr-defined]  # a mapping
-            if type(name) is not str:
-                msg = f"Key {name!r} at {path} is a {type(name).__name__}; keys of JSON objects are strings."
-                raise DataError(msg, path=path, reason="not_json")
-            _check_text(name, path)
+        check_names(value, path)  # type: ignore[arg-type]  # a mapping
+        for name, item in value.items():  # type: ignore[attr-defined]
             _check_plain(item, f"{path}.{name}")
     elif kind is list or kind is tuple:
         for index, item in enumerate(value):  # type: ignore[arg-type]  # a sequence

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,14 +20,24 @@ class Order:
     amount: int = 0
 
 
+@dataclass
+class Source:
+    """Gives what each test says."""
+
+    load_data: Callable[[], Order] = Order
+    load_workflow: Callable[[], WorkflowInfo] = lambda: INFO
+    load_values: Callable[[], dict[str, Any]] = dict
+    load_loops: Callable[[], list[LoopFrame]] = list
+    write_log: Callable[[str, str], None] = lambda _stream, _text: None
+    beat: Callable[[object], None] = lambda _details: None
+
+
 def make(**given: Any) -> StepExecutionContext[Order]:
-    settings: dict[str, Any] = {
-        "load_data": Order,
-        "load_workflow": lambda: INFO,
-        "step": StepInfo("pay", "Payment", {"currency": "EUR"}),
-        "pointer_id": "7",
-    }
-    return StepExecutionContext(**settings | given)
+    asked = {field.name for field in fields(Source)}
+    source = Source(**{name: value for name, value in given.items() if name in asked})
+    rest = {name: value for name, value in given.items() if name not in asked}
+    settings: dict[str, Any] = {"step": StepInfo("pay", "Payment", {"currency": "EUR"}), "pointer_id": "7"}
+    return StepExecutionContext(source, **settings | rest)
 
 
 def refuse() -> Any:
@@ -119,7 +130,7 @@ def test_what_was_persisted_and_what_woke_it_are_decoded() -> None:
 def test_log_and_heartbeat_reach_the_host() -> None:
     """Text goes to the host with its stream, details of a heartbeat as they are."""
     seen: list[Any] = []
-    context = make(log=lambda stream, text: seen.append((stream, text)), heartbeat=seen.append)
+    context = make(write_log=lambda stream, text: seen.append((stream, text)), beat=seen.append)
 
     context.log("hello")
     context.log("oh", stream="stderr")
@@ -131,7 +142,7 @@ def test_log_and_heartbeat_reach_the_host() -> None:
 def test_a_heartbeat_tells_that_the_body_shall_end() -> None:
     """Once the body shall end, `heartbeat` raises, after the host has been given the details."""
     seen: list[Any] = []
-    context = make(heartbeat=seen.append)
+    context = make(beat=seen.append)
     context.cancelled.set()
 
     with pytest.raises(Cancelled, match="shall end"):
