@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
-from wfe.model.document import Limits, encode_typed
+from wfe.model.document import Limits, check_text
 from wfe.model.durations import DurationLike, to_timedelta
 from wfe.model.errors import ConfigurationError, DataError
 from wfe.model.moment import Moment, from_datetime
@@ -123,6 +123,8 @@ def checked_key(given: object, what: str) -> str:
         DataError: It has none (as for waits: None, a truth value, a float, a list or a mapping), or is empty, too long
             or not storable.
     """
+    if type(given) is str:
+        return checked_text(given, what)
     has_text = given is not None and not isinstance(given, bool | float | Mapping | list)
     return checked_text(str(given) if has_text else given, what)
 
@@ -136,7 +138,7 @@ def checked_text(given: object, what: str, *, limit: int = _MAX_TEXT) -> str:
     if not isinstance(given, str) or not given:
         msg = f"The {what} must be non-empty text, got {given!r}."
         raise DataError(msg, path=f"$.{what}", reason="wrong_type")
-    encode_typed(given, path=f"$.{what}")
+    check_text(given, f"$.{what}")
     if len(given) > limit:
         msg = f"The {what} is {len(given)} characters long; at most {limit} are possible."
         raise DataError(msg, path=f"$.{what}", reason="too_large")

@@ -22,6 +22,7 @@ __all__ = [
     "Patch",
     "check_names",
     "check_size",
+    "check_text",
     "decode_plain",
     "document_of",
     "encode_typed",
@@ -186,13 +187,13 @@ def check_names(fields: Mapping[str, object], path: str = "$") -> None:
         if type(name) is not str:
             msg = f"Key {name!r} at {path} is a {type(name).__name__}; keys of JSON objects are strings."
             raise DataError(msg, path=path, reason="not_json")
-        _check_text(name, path)
+        check_text(name, path)
 
 
 def _check_plain(value: object, path: str) -> None:
     kind = type(value)
     if kind is str:
-        _check_text(value, path)  # type: ignore[arg-type]  # kind says so
+        check_text(value, path)  # type: ignore[arg-type]  # kind says so
     elif kind is dict or isinstance(value, Mapping):
         check_names(value, path)  # type: ignore[arg-type]  # a mapping
         for name, item in value.items():  # type: ignore[attr-defined]
@@ -217,13 +218,13 @@ _KEPT = (bytes, bytearray)
 
 def _check_unstorable(value: object, path: str) -> None:
     if isinstance(value, str):
-        _check_text(value, path)
+        check_text(value, path)
     elif isinstance(value, float):
         _check_float(value, path)
     elif isinstance(value, Mapping):
         for name, item in value.items():
             if isinstance(name, str):
-                _check_text(name, path)
+                check_text(name, path)
             _check_unstorable(item, f"{path}.{name}")
     elif isinstance(value, list | tuple | set | frozenset):
         for index, item in enumerate(value):
@@ -245,7 +246,12 @@ def _check_int(value: int, path: str) -> None:
         raise DataError(msg, path=path, reason="not_json")
 
 
-def _check_text(value: str, path: str) -> None:
+def check_text(value: str, path: str) -> None:
+    """Refuse text that cannot be stored.
+
+    Raises:
+        DataError: It contains NUL or a lone surrogate.
+    """
     if "\x00" in value:
         msg = (
             f"The text at {path} contains NUL (U+0000), which PostgreSQL cannot store. Remove it, or keep bytes as "
@@ -269,7 +275,7 @@ def _explained(value: object, path: str, error: Exception) -> DataError:
         bad_path, bad = found
         if isinstance(bad, str):
             try:
-                _check_text(bad, bad_path)
+                check_text(bad, bad_path)
             except DataError as text_error:
                 return text_error
         kind = f"{type(bad).__module__}.{type(bad).__qualname__}"
