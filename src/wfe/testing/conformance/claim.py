@@ -420,6 +420,7 @@ class ReleasePromises:
         """A session is told what it holds, with the fences: not what is free, has ended, or is another's."""
         await world.create(due())
         await world.create(due("order-2"))
+        await world.end(await world.started("ended"))
         before = await world.store.held(world.session)
         loaded = await world.take()
         await world.claim(session=await world.other_session())

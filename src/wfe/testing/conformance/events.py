@@ -19,7 +19,7 @@ from wfe.testing.conformance.values import (
     transition,
     wait,
 )
-from wfe.testing.conformance.world import Held, World
+from wfe.testing.conformance.world import PATIENCE, Held, World
 
 __all__ = ["FutureEventPromises", "PositionPromises", "PublishPromises", "RacePromises", "WaitPromises"]
 
@@ -804,7 +804,7 @@ class RacePromises:
         """Batches that publish and wait over the same keys in opposite orders do not block each other for ever."""
         keys = [f"key-{number}" for number in range(60)]
         held = await world.started("one")
-        async with world.twin() as other:
+        async with world.twin() as other, asyncio.timeout(PATIENCE):
             await asyncio.gather(
                 world.write(held, subscribe=[wait(key=key, pointer=number) for number, key in enumerate(keys)]),
                 other.commit(*(event(key=key) for key in reversed(keys))),

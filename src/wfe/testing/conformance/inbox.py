@@ -476,12 +476,13 @@ class ChildPromises:
         assert [row.instance_id for row in rows] == ["child"]
 
     async def test_cancel_without_children_is_nothing(self, world: World) -> None:
-        """An instance without children may ask to cancel them."""
+        """An instance without children may ask to cancel them; no other is told."""
         parent = await world.started("parent")
+        await world.create(start("alone"), as_child("child", "another parent"))
 
         reply = await world.end(parent, cancel_children=b"cancel")
 
-        assert list(reply.deliveries) == []
+        assert (list(reply.deliveries), await world.inbox("alone", "child")) == ([], [])
 
     async def test_end_alone_cancels_nobody(self, world: World) -> None:
         """Children are sent a message only by `cancel_children`."""

@@ -415,8 +415,8 @@ class TransitionPromises:
         assert errors[-1] == b"no 11"
 
     async def test_errors_of_an_unknown_instance_are_none(self, world: World) -> None:
-        """An instance without failures, or that is not there, has no errors."""
-        await world.create(start())
+        """An instance without failures, or that is not there, has no errors, whatever others have."""
+        await world.create(start(), start("order-2", errors=[ErrorRow(1, b"another's")]))
 
         assert (list(await world.store.errors("order-1")), list(await world.store.errors("nobody"))) == ([], [])
 
