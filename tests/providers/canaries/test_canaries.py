@@ -10,8 +10,7 @@ from tests.providers.canaries import announcing, claims, closing, cuts, events, 
 from tests.providers.canaries.planting import CANARIES, Canary
 from tests.providers.test_memory import advance, disconnect, memory, second_view
 from wfe.testing import lifecycle_suite, lock_suite, persistence_suite, queue_suite
-from wfe.testing.conformance import events as event_promises
-from wfe.testing.conformance import hints, lease, lifecycle, log, start, world
+from wfe.testing.conformance import hints, lease, lifecycle, log, races, start, world
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,7 +30,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a broken provider loses is not waited for."""
     for module in (hints, lease, lifecycle, log):
         monkeypatch.setattr(module, "PATIENCE", 0.1)
-    for module in (event_promises, start, world):
+    for module in (races, start, world):
         monkeypatch.setattr(module, "PATIENCE", 0.3)
     monkeypatch.setattr(hints, "RESEND", 0.02)
 

@@ -14,16 +14,7 @@ from wfe.ports.store import (
     PointerRow,
     TransitionOutcome,
 )
-from wfe.testing.conformance.values import (
-    DEFINITION,
-    HOUR,
-    announcements,
-    event,
-    message,
-    start,
-    transition,
-    wait,
-)
+from wfe.testing.conformance.values import DEFINITION, HOUR, announcements, event, message, start, transition, wait
 from wfe.testing.conformance.world import World
 
 __all__ = ["LostConnectionPromises", "RestartPromises"]
