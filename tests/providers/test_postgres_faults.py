@@ -18,6 +18,7 @@ from tests.providers.postgres_stores import HERE, commit, opened
 from wfe.model.errors import ConfigurationError, DataError, ProviderUnavailable
 from wfe.ports.store import ListFilter, PointerRow, TransitionOutcome
 from wfe.providers.postgres import PostgresProvider
+from wfe.providers.postgres.pool import Retry
 from wfe.testing.conformance.values import (
     DEFINITION,
     HOUR,
@@ -46,14 +47,32 @@ async def here(postgres_url: str) -> AsyncIterator[PostgresProvider]:
         yield provider
 
 
-async def chain(provider: PostgresProvider, instance_id: str, steps: int) -> list[TransitionOutcome]:
-    """Write so many transitions one after the other."""
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Is set when the server has refused some work that is going to be tried again."""
+    refused = asyncio.Event()
+    pause = Retry.pause
+
+    async def noted(retry: Retry) -> bool:
+        refused.set()
+        return await pause(retry)
+
+    monkeypatch.setattr(Retry, "pause", noted)
+    return refused
+
+
+async def chain(
+    provider: PostgresProvider, instance_id: str, steps: int, written: asyncio.Event | None = None
+) -> list[TransitionOutcome]:
+    """Write so many transitions one after the other, and set `written` after each."""
     outcomes: list[TransitionOutcome] = []
     for revision in range(1, steps + 1):
         reply = await commit(
             provider, transitions=[transition(instance_id, revision, 1, **announcements(1, first=revision))]
         )
         outcomes += reply.transitions
+        if written is not None:
+            written.set()
     return outcomes
 
 
@@ -65,9 +84,11 @@ class TestServerFaults:
         async with opened(crashable_postgres.create_database()) as provider:
             ids = [f"i{number}" for number in range(8)]
             await commit(provider, starts=[start(each, hold=True) for each in ids])
-            chains = asyncio.gather(*(chain(provider, each, 60) for each in ids))
+            written = asyncio.Event()
+            chains = asyncio.gather(*(chain(provider, each, 60, written) for each in ids))
             for _ in range(2):
-                await asyncio.sleep(0.05)  # lets commits be under way; the outcome does not depend on it
+                await asyncio.wait_for(written.wait(), 20)  # so that commits are under way
+                written.clear()
                 await asyncio.to_thread(crashable_postgres.restart_immediate)
 
             outcomes = await chains
@@ -102,7 +123,7 @@ class TestServerFaults:
             await commit(provider, starts=[start(each, hold=True) for each in ids])
             chains = asyncio.gather(*(chain(provider, each, 40 + rounds) for each in ids))
             for _ in range(rounds):
-                await asyncio.sleep(random.uniform(0, 0.02))
+                await asyncio.sleep(random.uniform(0, 0.02))  # another moment in each round
                 await asyncio.to_thread(postgres_server.terminate_backends, postgres_url)
 
             outcomes = await chains
@@ -138,7 +159,9 @@ class TestServerFaults:
             await asyncio.to_thread(renewer.close)
             assert HERE in await provider.lease.alive()
 
-    async def test_read_only_period_is_waited_out(self, here: PostgresProvider, postgres_url: str) -> None:
+    async def test_read_only_period_is_waited_out(
+        self, here: PostgresProvider, postgres_url: str, refused: asyncio.Event
+    ) -> None:
         """While the server refuses writes, a commit waits; when it accepts them again, it is written."""
         database = postgres_url.rpartition("/")[2]
         connection = await asyncpg.connect(postgres_url)
@@ -146,8 +169,7 @@ class TestServerFaults:
         try:
             here.store._pool._drop_idle()
             waiting = asyncio.create_task(commit(here, starts=[start()]))
-            await asyncio.sleep(0.1)  # lets it be refused at least once
-            refused = not waiting.done()
+            await asyncio.wait_for(refused.wait(), 20)
         finally:
             await connection.execute("SET default_transaction_read_only = off")
             await connection.execute(f'ALTER DATABASE "{database}" RESET default_transaction_read_only')
@@ -155,7 +177,6 @@ class TestServerFaults:
 
         await asyncio.wait_for(waiting, 20)
 
-        assert refused
         assert list(await here.store.known(["order-1"])) == ["order-1"]
 
 
@@ -177,7 +198,7 @@ class TestLimits:
         assert "secret" not in str(caught.value)
 
     async def test_connections_refused_by_the_server_are_waited_for(
-        self, postgres_url: str, postgres_server: PostgresDatabases
+        self, postgres_url: str, refused: asyncio.Event
     ) -> None:
         """While the server has no connection to give, a call waits for one."""
         async with opened(postgres_url):
@@ -191,14 +212,14 @@ class TestLimits:
                 plain = postgres_url.replace("//test@", "//wfe_plain@")
                 other = PostgresProvider(f"{plain}?unavailable_after=20")
                 opening = asyncio.create_task(other.store.open())
-                await asyncio.sleep(0.1)
-                waited = not opening.done()
+                await asyncio.wait_for(refused.wait(), 20)
                 await connection.execute(f'ALTER DATABASE "{database}" CONNECTION LIMIT -1')
 
                 await asyncio.wait_for(opening, 20)
 
+                known = await other.store.known(["order-1"])
                 await other.store.close()
-                assert waited
+                assert list(known) == []
             finally:
                 await connection.execute(f'ALTER DATABASE "{database}" CONNECTION LIMIT -1')
                 await connection.execute("DROP OWNED BY wfe_plain; DROP ROLE wfe_plain")

@@ -189,9 +189,8 @@ async def test_next_host_tidies_up_after_a_killed_one(provider: SQLiteProvider, 
 
 async def test_announcements_of_another_process(provider: SQLiteProvider, tmp_path: Path) -> None:
     """A subscriber learns of what other processes commit, without a hint."""
-    events = provider.lifecycle.subscribe()
+    events = provider.lifecycle.subscribe(since=await provider.lifecycle.position())
     first = asyncio.ensure_future(anext(events))
-    await asyncio.sleep(0)
     other = SQLiteProvider(tmp_path / "wfe.db")
     await other.store.open()
 

@@ -78,6 +78,18 @@ def activations_are_not_counted(original: Any, instance: Instance, session: str)
     return original(instance, session)
 
 
+@breaks(store_module, "take", "test_claimed_instance_can_be_written")
+def claim_gives_the_fence_of_before(original: Any, instance: Instance, session: str) -> Any:
+    loaded = original(instance, session)
+    return replace(loaded, fence=loaded.fence - 1)
+
+
+@breaks(commit_module, "take", "test_taken_instance_can_be_written")
+def batch_gives_the_fence_of_before(original: Any, instance: Instance, session: str) -> Any:
+    loaded = original(instance, session)
+    return replace(loaded, fence=loaded.fence - 1)
+
+
 @breaks(store_module, "take", "test_block_does_not_hinder_a_claim")
 def reason_is_not_cleared(original: Any, instance: Instance, session: str) -> Any:
     reason = instance.blocked_reason
@@ -130,6 +142,16 @@ def timers_are_late(original: Any, self: Instance, now: Moment) -> Any:
     return original(self, now - 1)
 
 
+@breaks(Instance, "is_due", "test_timer_comes_due")
+def timers_are_judged_when_they_are_written(original: Any, self: Instance, now: Moment) -> Any:
+    return original(self, self.created_at)
+
+
+@breaks(Instance, "is_due", "test_timer_due_while_nobody_looked_is_kept")
+def old_timers_are_given_up(original: Any, self: Instance, now: Moment) -> Any:
+    return original(self, now) and (self.wake_at is None or self.wake_at > now - 60 * 10**6)
+
+
 @breaks(Instance, "is_due", "test_suspended_instance_is_not_woken", "test_unclaimed_leaves_out_what_cannot_be_claimed")
 def suspended_instances_wake(original: Any, self: Instance, now: Moment) -> Any:
     return original(self, now) or (self.wake_at is not None and self.wake_at <= now)
@@ -175,6 +197,25 @@ async def claim_forgets_structure(
     known = {(key.id, key.version) for key in runnable}
     fitting = {one.definition for one in self._tables.live.values() if one.definition[:2] in known}
     return await original(self, session, fitting, limit, **named)
+
+
+@breaks(MemoryStore, "claim", "test_many_runnable_definitions")
+async def claim_looks_at_a_hundred_definitions(
+    original: Any, self: Any, session: str, runnable: Any, limit: int, **named: Any
+) -> Any:
+    return await original(self, session, list(runnable)[:100], limit, **named)
+
+
+@breaks(MemoryStore, "claim", "test_version_zero_and_big_versions")
+async def version_zero_is_any(original: Any, self: Any, session: str, runnable: Any, limit: int, **named: Any) -> Any:
+    return await original(self, session, [*runnable, *(key._replace(version=0) for key in runnable)], limit, **named)
+
+
+@breaks(MemoryStore, "claim", "test_many_starts")
+async def claim_loads_few_pointers(original: Any, self: Any, *args: Any, **named: Any) -> Any:
+    reply = await original(self, *args, **named)
+    few, rest = reply.instances[:100], reply.instances[100:]
+    return replace(reply, instances=[*few, *(replace(loaded, pointers=()) for loaded in rest)])
 
 
 @breaks(MemoryStore, "claim", "test_claim_has_a_limit", "test_limit_zero_takes_nothing", "test_named_claim_has_a_limit")
@@ -241,6 +282,22 @@ async def release_does_nothing(original: Any, self: Any, session: str, holds: An
     return
 
 
+@breaks(MemoryStore, "release", "test_release_of_nothing")
+async def release_of_nothing_releases_all(original: Any, self: Any, session: str, holds: Any) -> None:
+    await original(self, session, holds or await self.held(session))
+
+
+@breaks(MemoryStore, "held", "test_held_instances_are_listed")
+async def holds_of_others_are_listed(original: Any, self: Any, session: str) -> Any:
+    return [(one.id, one.fence) for one in self._tables.live.values() if one.owner is not None]
+
+
+@breaks(MemoryStore, "held", "test_held_instances_are_listed")
+async def ended_instances_are_held(original: Any, self: Any, session: str) -> Any:
+    over = [(one.id, one.fence) for one in self._tables.instances.values() if one.has_ended]
+    return [*await original(self, session), *over]
+
+
 @breaks(MemoryStore, "release", "test_old_fence_releases_nothing")
 async def release_ignores_fences(original: Any, self: Any, session: str, holds: Any) -> None:
     await original(self, session, [(one, self._tables.instances[one].fence) for one, _ in holds])
@@ -269,6 +326,11 @@ async def block_raises_the_revision(original: Any, self: Any, reasons: Mapping[s
 @breaks(MemoryStore, "block", "test_block_of_many_with_reasons_of_their_own")
 async def block_gives_one_reason_to_all(original: Any, self: Any, reasons: Mapping[str, str]) -> Any:
     return await original(self, dict.fromkeys(reasons, next(iter(reasons.values()))))
+
+
+@breaks(MemoryStore, "block", "test_reasons_are_any_text")
+async def reasons_are_trimmed(original: Any, self: Any, reasons: Mapping[str, str]) -> Any:
+    return await original(self, {instance_id: reason.strip() for instance_id, reason in reasons.items()})
 
 
 @breaks(MemoryStore, "unclaimed", "test_listing_takes_nothing")

@@ -8,9 +8,9 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from tests.providers.canaries.planting import breaks
+from tests.providers.canaries.planting import breaks, locked
 from wfe.model.moment import Moment
-from wfe.ports.store import Batch, Changes, Publish, PublishOutcome, Subscribe
+from wfe.ports.store import Batch, Changes, EventRow, Publish, PublishOutcome, Subscribe
 from wfe.providers.memory.commit import Commit
 from wfe.providers.memory.store import MemoryStore
 from wfe.providers.memory.tables import Instance, Subscription
@@ -89,6 +89,28 @@ async def waits_are_matched_before_the_transaction(original: Any, self: Any, bat
         return await original(self, batch)
 
 
+@breaks(MemoryStore, "commit", "test_publish_behind_a_big_wait_is_not_lost")
+async def waits_of_a_big_batch_are_matched_one_by_one(original: Any, self: Any, batch: Batch) -> Any:
+    stored = {topic: list(events) for topic, events in self._tables.topics.items()}
+    for write in batch.transitions:
+        for _ in write.changes.subscribe:
+            await asyncio.sleep(0)
+
+    def old_match(_: Commit, subscription: Subscription) -> object:
+        return next((one for one in stored.get(subscription.topic, ()) if subscription.matches(one)), None)
+
+    with patch.object(Commit, "stored_match", old_match):
+        return await original(self, batch)
+
+
+@breaks(MemoryStore, "commit", "test_batches_over_the_same_keys_in_any_order_end")
+async def keys_are_locked_in_the_order_given(original: Any, self: Any, batch: Batch) -> Any:
+    changes = [*(one.changes for one in batch.transitions), *(one.changes for one in batch.starts)]
+    waits = [(one.name, one.key) for each in changes for one in each.subscribe]
+    async with locked(self._tables, dict.fromkeys([*waits, *((one.name, one.key) for one in batch.publishes)])):
+        return await original(self, batch)
+
+
 @breaks(Commit, "subscribe", "test_wait_matched_by_a_stored_event_is_over", "test_matched_wait_is_gone_for_a_timeout")
 def matched_wait_stays(original: Any, self: Any, instance: Instance, wanted: Subscribe) -> None:
     original(self, instance, wanted)
@@ -150,6 +172,36 @@ def as_of_leaves_out_its_own_moment(original: Any, self: Subscription, event: An
 )
 def as_of_zero_is_by_position(original: Any, self: Any, instance: Instance, wanted: Subscribe) -> None:
     original(self, instance, replace(wanted, as_of=wanted.as_of or None))
+
+
+@breaks(Commit, "subscribe", "test_as_of_waits_for_what_is_not_there")
+def as_of_looks_back_alone(original: Any, self: Any, instance: Instance, wanted: Subscribe) -> None:
+    original(self, instance, wanted)
+    if wanted.as_of is not None and (wanted.pointer, wanted.wait) in instance.waits:
+        self.remove(instance.waits[wanted.pointer, wanted.wait])
+
+
+@breaks(Commit, "subscribe", "test_long_keys")
+def keys_of_waits_are_cut_short(original: Any, self: Any, instance: Instance, wanted: Subscribe) -> None:
+    original(self, instance, replace(wanted, key=wanted.key[:255]))
+
+
+@breaks(Commit, "deliver", "test_waiting_pointer_takes_what_another_consumed_before_it_began")
+def delivery_moves_the_position(original: Any, self: Any, subscription: Subscription, stored: EventRow) -> None:
+    original(self, subscription, stored)
+    self._tables.instances[subscription.instance_id].positions[subscription.topic] = stored.sequence
+
+
+@breaks(Commit, "deliver", "test_publishing_writes_no_instance")
+def delivery_wakes_the_instance(original: Any, self: Any, subscription: Subscription, stored: EventRow) -> None:
+    original(self, subscription, stored)
+    self._tables.instances[subscription.instance_id].wake_at = self._now
+
+
+@breaks(Commit, "write_waits", "test_positions_of_instances_are_apart")
+def positions_are_shared(original: Any, self: Any, instance: Instance, changes: Changes) -> None:
+    instance.positions = vars(self._tables).setdefault("positions", {})
+    original(self, instance, changes)
 
 
 @breaks(Commit, "write_waits", "test_position_counts_for_waits_of_its_own_transition")
@@ -226,6 +278,14 @@ def sequence_numbers_are_used_again(original: Any, self: Any, publish: Publish) 
 )
 def future_events_are_published_at_once(original: Any, self: Any, publish: Publish) -> Any:
     return original(self, replace(publish, effective_at=None))
+
+
+@breaks(Commit, "publish", "test_past_effective_time_is_now")
+def effective_times_are_always_ahead(original: Any, self: Any, publish: Publish) -> Any:
+    now, self._now = self._now, 0
+    publication = original(self, publish)
+    self._now = now
+    return publication
 
 
 @breaks(Commit, "promote", "test_promote_is_never_early")

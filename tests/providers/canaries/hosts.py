@@ -1,15 +1,16 @@
-"""Sessions, hints and announcements, broken."""
+"""Sessions and hints, broken."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
+from tests.providers.canaries import cuts
 from tests.providers.canaries.planting import breaks
 from wfe.providers.memory.hints import HintExchange, MemoryHints
 from wfe.providers.memory.hints import _Receiver as Receiver
 from wfe.providers.memory.lease import MemoryLease, MemoryRenewer
-from wfe.providers.memory.lifecycle import MemoryLifecycle
 from wfe.providers.memory.tables import Session, Tables
 
 
@@ -71,6 +72,23 @@ def closing_ends_the_session(original: Any, self: Any) -> None:
     self._tables.sessions.pop(self._session, None)
 
 
+@breaks(cuts.RemoteLease, "renewer", "test_renewer_works_while_the_loop_is_busy")
+def renewing_needs_the_loop(original: Any, self: Any, *args: Any) -> Any:
+    renewer = original(self, *args)
+    loop = asyncio.get_running_loop()
+
+    async def renew() -> None:
+        MemoryRenewer.renew(renewer)
+
+    renewer.renew = lambda: asyncio.run_coroutine_threadsafe(renew(), loop).result()
+    return renewer
+
+
+@breaks(cuts.RemoteRenewer, "connect", "test_renewer_survives_a_lost_connection")
+def renewer_does_not_connect_again(original: Any, self: Any) -> None:
+    return
+
+
 @breaks(MemoryLease, "end", "test_ending_what_is_over_is_harmless", "test_sessions_are_independent")
 async def ending_ends_all(original: Any, self: Any, session: str) -> None:
     self._tables.sessions.clear()
@@ -119,29 +137,12 @@ def hints_come_in_another_thread(original: Any, self: Any, hint: Any) -> None:
     thread.join()
 
 
-@breaks(MemoryLifecycle, "subscribe", "test_subscribing_begins_with_now")
-def now_means_start(original: Any, self: Any, *, since: str | None = None, **named: Any) -> Any:
-    return original(self, since=since or "start", **named)
+@breaks(cuts, "tell_receivers", "test_mended_connection_says_look_at_everything")
+def mending_tells_nobody(original: Any, provider: Any) -> None:
+    return
 
 
-@breaks(MemoryLifecycle, "position", "test_position_is_now")
-async def position_is_the_start(original: Any, self: Any) -> str:
-    return "start"
-
-
-@breaks(MemoryLifecycle, "position", "test_position_is_now", "test_position_of_an_empty_log")
-async def position_is_ahead(original: Any, self: Any) -> str:
-    place, _, seen = (await original(self)).partition(".")
-    return f"{int(place) + 1}.{seen}"
-
-
-@breaks(MemoryLifecycle, "subscribe", "test_one_workflow_is_picked_out")
-def workflow_is_not_picked_out(original: Any, self: Any, *, since: Any = None, **_: Any) -> Any:
-    return original(self, since=since)
-
-
-@breaks(MemoryLifecycle, "subscribe", "test_every_cursor_resumes")
-def cursor_loses_the_rest_of_its_row(original: Any, self: Any, *, since: Any = None, **named: Any) -> Any:
-    if since and "." in since:
-        since = f"{int(since.split('.')[0]) + 1}.0"
-    return original(self, since=since, **named)
+@breaks(cuts, "tell_receivers", "test_mended_connection_says_look_at_everything")
+def mended_connection_brings_no_hints(original: Any, provider: Any) -> None:
+    original(provider)
+    provider._exchange.receivers.clear()

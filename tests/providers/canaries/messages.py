@@ -23,10 +23,24 @@ from wfe.providers.memory.tables import Instance, Tables
     "test_message_for_nobody_is_dropped",
     "test_message_misses_an_instance_that_ends_in_its_batch",
     "test_child_end_for_an_ended_parent_is_dropped",
+    "test_child_and_parent_may_end_in_one_batch",
 )
 def messages_reach_the_ended(original: Any, self: Any, instance_id: str, insert: InboxInsert) -> Any:
     with patch.object(Instance, "has_ended", new=False):
         return original(self, instance_id, insert)
+
+
+@breaks(Commit, "insert", "test_message_is_kept")
+def messages_are_text(original: Any, self: Any, instance_id: str, insert: InboxInsert) -> Any:
+    text = insert.message.decode(errors="replace")
+    return original(self, instance_id, replace(insert, message=text.encode()))
+
+
+@breaks(Commit, "_guard_all", "test_message_reaches_an_instance_of_its_batch")
+def messages_come_before_the_starts(original: Any, self: Any, writes: Any) -> Any:
+    early = {insert: self.insert(insert.instance_id, insert) for insert in self._batch.inbox}
+    self.insert = lambda _, insert: early[insert]
+    return original(self, writes)
 
 
 @breaks(MemoryStore, "inbox", "test_messages_are_read_in_order")
@@ -42,6 +56,21 @@ async def inbox_of_all_is_read(original: Any, self: Any, ids: Sequence[str]) -> 
 @breaks(MemoryStore, "pending_control", "test_only_requests_asked_for_are_told")
 async def all_requests_are_told(original: Any, self: Any, request_ids: Sequence[str]) -> Any:
     return [one for instance in self._tables.live.values() for one in instance.requests.values()]
+
+
+@breaks(MemoryStore, "pending_control", "test_control_requests_end_with_their_instance")
+async def requests_are_pending_for_ever(original: Any, self: Any, request_ids: Sequence[str]) -> Any:
+    return list(request_ids)
+
+
+@breaks(MemoryStore, "pending_control", "test_questions_about_many_ids")
+async def a_thousand_requests_are_looked_at(original: Any, self: Any, request_ids: Sequence[str]) -> Any:
+    return await original(self, request_ids[:1_000])
+
+
+@breaks(MemoryStore, "inbox", "test_questions_about_many_ids")
+async def a_thousand_inboxes_are_looked_at(original: Any, self: Any, ids: Sequence[str]) -> Any:
+    return await original(self, ids[:1_000])
 
 
 @breaks(
@@ -133,6 +162,7 @@ def suspended_are_not_taken_with_messages(original: Any, self: Any, rows: Any) -
     "test_unclaimed_instances_of_dead_sessions_are_listed",
     "test_timer_of_a_dead_holder_comes_due",
     "test_next_wake_counts_instances_of_dead_sessions",
+    "test_claim_under_a_cut_is_found_by_the_next",
 )
 def every_session_lives(original: Any, self: Any, session: str) -> Any:
     return True
@@ -182,3 +212,16 @@ def children_are_not_cancelled(original: Any, self: Any, parent_id: str, message
 def everybody_is_cancelled(original: Any, self: Any, parent_id: str, message: bytes) -> None:
     for instance_id in tuple(self._tables.live):
         self.insert(instance_id, InboxInsert(instance_id, message))
+
+
+@breaks(Commit, "cancel_children", "test_cancel_without_children_is_nothing")
+def nobodys_children_are_all(original: Any, self: Any, parent_id: str, message: bytes) -> None:
+    for child_id in self._tables.children.get(parent_id) or tuple(self._tables.live):
+        self.insert(child_id, InboxInsert(child_id, message))
+
+
+@breaks(Commit, "reach_others", "test_end_alone_cancels_nobody")
+def every_end_cancels_the_children(original: Any, self: Any, instance_id: str, changes: Changes) -> None:
+    original(self, instance_id, changes)
+    if changes.ended and changes.cancel_children is None:
+        self.cancel_children(instance_id, b"cancel")

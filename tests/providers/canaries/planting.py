@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
 
-__all__ = ["CANARIES", "Canary", "breaks"]
+    from wfe.providers.memory.tables import Tables
+
+__all__ = ["CANARIES", "Canary", "breaks", "locked"]
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,14 @@ def breaks(place: object, attribute: str, *tests: str) -> Callable[[Callable[...
         return broken
 
     return note
+
+
+@asynccontextmanager
+async def locked(tables: Tables, keys: Iterable[Hashable]) -> AsyncIterator[None]:
+    """Lock one key after the other, in the order given, while others do: the way to a deadlock."""
+    locks: dict[Hashable, asyncio.Lock] = vars(tables).setdefault("locks", {})
+    async with AsyncExitStack() as held:
+        for key in keys:
+            await held.enter_async_context(locks.setdefault(key, asyncio.Lock()))
+            await asyncio.sleep(0)
+        yield

@@ -24,6 +24,41 @@ async def first_of_a_name_is_given(original: Any, self: Any, id_or_name: str) ->
     return await original(self, self._tables.names.get(id_or_name, [id_or_name])[0])
 
 
+@breaks(MemoryStore, "get", "test_unknown_instance_is_none")
+async def beginnings_of_ids_are_enough(original: Any, self: Any, id_or_name: str) -> Any:
+    found = [one for one in self._tables.instances if one.startswith(id_or_name)]
+    return await original(self, found[0] if found else id_or_name)
+
+
+@breaks(MemoryStore, "get", "test_held_instance_is_read")
+async def reading_writes_the_instance(original: Any, self: Any, id_or_name: str) -> Any:
+    row = await original(self, id_or_name)
+    self._tables.instances[id_or_name].fence += 1
+    return row
+
+
+@breaks(MemoryStore, "ended", "test_nothing_asked_nothing_ended")
+async def no_ids_ask_for_all(original: Any, self: Any, ids: Any, **named: Any) -> Any:
+    return await original(self, ids or list(self._tables.instances), **named)
+
+
+@breaks(MemoryStore, "errors", "test_errors_of_an_unknown_instance_are_none")
+async def errors_of_all_are_read(original: Any, self: Any, instance_id: str) -> Any:
+    return [error for one in self._tables.instances.values() for error in one.errors.values()]
+
+
+@breaks(MemoryStore, "list_instances", "test_listed_rows_are_whole_but_for_pointers")
+async def listed_rows_have_pointers(original: Any, self: Any, *args: Any) -> Any:
+    rows, cursor = await original(self, *args)
+    return [await self.get(row.id) for row in rows], cursor
+
+
+@breaks(MemoryStore, "list_instances", "test_listed_rows_are_whole_but_for_pointers")
+async def listed_rows_have_no_documents(original: Any, self: Any, *args: Any) -> Any:
+    rows, cursor = await original(self, *args)
+    return [replace(row, values=b"{}") for row in rows], cursor
+
+
 @breaks(MemoryStore, "ended", "test_ended_instances_are_told")
 async def live_instances_are_told(original: Any, self: Any, ids: Any, **named: Any) -> Any:
     return await original(self, ids, until=["runnable"])
@@ -37,6 +72,11 @@ async def further_statuses_are_ignored(original: Any, self: Any, ids: Any, **nam
 @breaks(MemoryStore, "known", "test_known_ids_are_told", "test_purged_instance_is_gone")
 async def everything_is_known(original: Any, self: Any, ids: Sequence[str]) -> Any:
     return ids
+
+
+@breaks(MemoryStore, "known", "test_questions_about_many_ids")
+async def a_thousand_ids_are_looked_at(original: Any, self: Any, ids: Sequence[str]) -> Any:
+    return await original(self, ids[:1_000])
 
 
 @breaks(MemoryStore, "list_instances", "test_newest_is_first")
@@ -99,6 +139,23 @@ def log_is_not_written(original: Any, self: Any, instance: Instance, changes: Ch
     return
 
 
+@breaks(Commit, "write_log", "test_log_time_is_store_time")
+def log_rows_are_timed_one_by_one(original: Any, self: Any, instance: Instance, changes: Changes) -> None:
+    original(self, instance, changes)
+    log = self._tables.log
+    log[self._tables.last_log] = replace(log[self._tables.last_log], time=self._now + self._tables.last_log)
+
+
+@breaks(MemoryStore, "history", "test_history_is_in_order", "test_history_of_an_unknown_instance_is_empty")
+async def history_of_all_is_read(original: Any, self: Any, instance_id: str, after: int = 0, limit: int = 1000) -> Any:
+    return list(self._tables.log.values())[:limit]
+
+
+@breaks(MemoryStore, "history", "test_history_is_in_order")
+async def history_begins_with_the_newest(original: Any, self: Any, *args: Any) -> Any:
+    return (await original(self, *args))[::-1]
+
+
 @breaks(MemoryStore, "history", "test_history_goes_on_after_a_number")
 async def history_counts_from_the_first_number(
     original: Any, self: Any, instance_id: str, after: int = 0, limit: int = 1000
@@ -145,6 +202,12 @@ async def now_is_the_beginning(original: Any, self: Any, cursor: Any, limit: int
     return await original(self, None if cursor == "now" else cursor, limit, **named)
 
 
+@breaks(MemoryStore, "log_after", "test_cursor_of_an_empty_log", "test_now_of_an_empty_log")
+async def cursor_of_an_empty_log_is_its_first_row(original: Any, self: Any, *args: Any, **named: Any) -> Any:
+    page = await original(self, *args, **named)
+    return page if self._tables.last_log else replace(page, cursor="log-after-1")
+
+
 @breaks(MemoryStore, "log_after", "test_log_of_one_instance")
 async def log_of_all_is_given(original: Any, self: Any, cursor: Any, limit: int, *, instance_id: Any = None) -> Any:
     return await original(self, cursor, limit)
@@ -164,6 +227,11 @@ async def any_cursor_is_taken(original: Any, self: Any, cursor: Any, limit: int,
 )
 async def definitions_are_replaced_always(original: Any, self: Any, row: Any) -> None:
     self._tables.definitions[row.key.id, row.key.version] = row
+
+
+@breaks(MemoryStore, "save_definition", "test_definition_is_recorded")
+async def sources_are_not_kept(original: Any, self: Any, row: Any) -> Any:
+    return await original(self, replace(row, source=""))
 
 
 @breaks(MemoryStore, "save_definition", "test_same_structure_is_recorded_as_it_is_now")

@@ -8,8 +8,8 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from tests.providers.canaries.planting import breaks
-from wfe.ports.store import Batch, Changes, Start, StartOutcome, TransitionOutcome
+from tests.providers.canaries.planting import breaks, locked
+from wfe.ports.store import Batch, Changes, CommitReply, Start, StartOutcome, TransitionOutcome
 from wfe.providers.memory.commit import Commit
 from wfe.providers.memory.store import MemoryStore
 from wfe.providers.memory.tables import Instance
@@ -57,6 +57,34 @@ def stale_is_called_fenced(original: Any, self: Any, write: Any) -> Any:
 def revision_is_judged_before_the_fence(original: Any, self: Any, write: Any) -> Any:
     there = self._tables.instances.get(write.instance_id)
     return STALE if there and there.revision != write.revision else original(self, write)
+
+
+@breaks(Commit, "guard", "test_fence_counts_before_a_gone_wait")
+def wait_is_judged_before_the_fence(original: Any, self: Any, write: Any) -> Any:
+    there = self._tables.instances.get(write.instance_id)
+    return WAIT_GONE if there and not self.required_waits_stand(there, write.changes) else original(self, write)
+
+
+@breaks(Commit, "guard", "test_refused_transitions_are_not_logged")
+def refused_transitions_are_logged(original: Any, self: Any, write: Any) -> Any:
+    outcome = original(self, write)
+    if outcome is not ACCEPTED:
+        self.write_log(self._tables.instances[write.instance_id], write.changes)
+    return outcome
+
+
+@breaks(Commit, "apply", "test_refused_transition_does_not_disturb_other_parts")
+def refused_transition_stops_the_rest(original: Any, self: Any) -> Any:
+    writes = self._batch.transitions
+    if any(self.guard(write) is not ACCEPTED for write in writes):
+        self._batch = Batch(id=self._batch.id, session=self._batch.session, transitions=writes)
+    return original(self)
+
+
+@breaks(MemoryStore, "commit", "test_empty_batch_is_nothing")
+async def empty_batch_is_not_timed(original: Any, self: Any, batch: Batch) -> Any:
+    parts = batch.transitions, batch.starts, batch.publishes, batch.inbox
+    return await original(self, batch) if any(parts) or batch.promote else CommitReply(now=0)
 
 
 @breaks(
@@ -112,6 +140,7 @@ def every_wait_is_required(original: Any, self: Any, instance: Instance, changes
     "test_repeated_batch_without_transitions_writes_once",
     "test_repeated_start_batch_is_created_still",
     "test_commit_under_a_cut_happens_once",
+    "test_many_writers_under_cuts_lose_nothing",
 )
 async def batches_are_forgotten(original: Any, self: Any, batch: Batch) -> Any:
     self._tables.replies.clear()
@@ -157,6 +186,19 @@ def start_overwrites(original: Any, self: Any, start: Start) -> Any:
 )
 def digest_is_ignored(original: Any, self: Any, start: Start) -> Any:
     return StartOutcome.EXISTS if start.id in self._tables.instances else original(self, start)
+
+
+@breaks(Commit, "start", "test_start_without_documents_has_empty_ones")
+def documents_are_empty_bytes(original: Any, self: Any, start: Start) -> Any:
+    changes = start.changes
+    whole = replace(changes, data=changes.data or b"", values=changes.values or b"")
+    return original(self, replace(start, changes=whole))
+
+
+@breaks(MemoryStore, "commit", "test_concurrent_batches_that_start_the_same_ids_in_any_order_end")
+async def ids_are_locked_in_the_order_given(original: Any, self: Any, batch: Batch) -> Any:
+    async with locked(self._tables, [start.id for start in batch.starts]):
+        return await original(self, batch)
 
 
 @breaks(
@@ -217,6 +259,14 @@ def pointers_are_not_deleted(original: Any, self: Any, instance: Instance, chang
     original(self, instance, replace(changes, pointers_gone=()))
 
 
+@breaks(Commit, "write_rows", "test_pointers_of_instances_are_apart")
+def pointers_of_others_are_deleted(original: Any, self: Any, instance: Instance, changes: Changes) -> None:
+    original(self, instance, changes)
+    for other in self._tables.instances.values():
+        for slot in changes.pointers_gone:
+            other.pointers.pop(slot, None)
+
+
 @breaks(Commit, "end", "test_end_keeps_what_is_shown")
 def end_deletes_pointers(original: Any, self: Any, instance: Instance) -> None:
     original(self, instance)
@@ -257,6 +307,17 @@ def messages_of_others_are_consumed(original: Any, self: Any, instance: Instance
 )
 def messages_are_not_consumed(original: Any, self: Any, instance: Instance, changes: Changes) -> None:
     original(self, instance, replace(changes, consumed=()))
+
+
+@breaks(MemoryStore, "commit", "test_message_racing_a_transition_stays")
+async def inbox_is_written_as_it_was_read(original: Any, self: Any, batch: Batch) -> Any:
+    instances = self._tables.instances
+    read = {write.instance_id: dict(instances[write.instance_id].inbox) for write in batch.transitions}
+    await asyncio.sleep(0)
+    reply = await original(self, batch)
+    for instance_id, inbox in read.items():
+        instances[instance_id].inbox = inbox
+    return reply
 
 
 @breaks(Commit, "_next_inbox_id", "test_row_ids_are_not_used_again")
@@ -307,7 +368,13 @@ def ended_instance_keeps_its_wake_time(original: Any, self: Any, instance: Insta
     instance.wake_at = wake_at
 
 
-@breaks(Commit, "end", "test_end_drops_the_inbox", "test_ended_instances_have_nothing_unread")
+@breaks(
+    Commit,
+    "end",
+    "test_end_drops_the_inbox",
+    "test_ended_instances_have_nothing_unread",
+    "test_event_racing_an_end_is_harmless",
+)
 def ended_instance_keeps_its_inbox(original: Any, self: Any, instance: Instance) -> None:
     inbox = dict(instance.inbox)
     original(self, instance)

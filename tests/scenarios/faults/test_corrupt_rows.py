@@ -105,7 +105,7 @@ async def test_corrupt_state(start_host: StartHost, database: Path, what: str, g
     assert {each.id for each in await host.list_workflows()} == {"bad", "good"}
     for _ in range(50):
         assert (await host.get_workflow("bad")).blocked_reason == bad.blocked_reason, "the reason flickers"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # what must not happen has no signal: this is the time of a few sweeps
 
 
 async def test_mended_state_goes_on(start_host: StartHost, database: Path) -> None:

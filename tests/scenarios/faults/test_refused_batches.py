@@ -65,16 +65,18 @@ async def test_transitions_wait_together_for_the_store(
     start_host: StartHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What bodies answered is kept meanwhile, and written when the store is back; nothing runs twice."""
-    gate = asyncio.Event()
+    gate, all_run = asyncio.Event(), asyncio.Event()
     runs: list[str] = []
 
     async def body(context: Context) -> None:
         runs.append(context.workflow.id)
+        if len(runs) == 20:
+            all_run.set()
         await gate.wait()
 
     host = await start_host(WorkflowBuilder().start_with(body).build("held"))
     ids = [await host.start_workflow("held") for _ in range(20)]
-    await asyncio.sleep(0)
+    await asyncio.wait_for(all_run.wait(), 10)
     store = _RefusesManyThenIsAway(host, monkeypatch)
 
     gate.set()

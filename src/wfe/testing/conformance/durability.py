@@ -14,16 +14,7 @@ from wfe.ports.store import (
     PointerRow,
     TransitionOutcome,
 )
-from wfe.testing.conformance.values import (
-    DEFINITION,
-    HOUR,
-    announcements,
-    event,
-    message,
-    start,
-    transition,
-    wait,
-)
+from wfe.testing.conformance.values import DEFINITION, HOUR, announcements, event, message, start, transition, wait
 from wfe.testing.conformance.world import World
 
 __all__ = ["LostConnectionPromises", "RestartPromises"]
@@ -260,6 +251,7 @@ async def _commit_at_last(world: World, batch: Batch) -> CommitReply:
 async def _write_often(world: World, instance_id: str, *, times: int) -> list[TransitionOutcome]:
     outcomes: list[TransitionOutcome] = []
     for revision in range(1, times + 1):
+        await asyncio.sleep(0)  # a store that answers without a wait shall be cut between its answers too
         reply = await _commit_at_last(world, world.batch(transition(instance_id, revision, 1)))
         outcomes += reply.transitions
     return outcomes

@@ -184,10 +184,13 @@ class RenewerPromises:
         """A renewer needs nothing of the event loop: it renews while the loop is blocked."""
         renewer = world.lease.renewer(world.session, HOUR)
 
-        with ThreadPoolExecutor(1) as renewing:
+        renewing = ThreadPoolExecutor(1)
+        try:
             # Waiting like this, not by await, is what a body does that blocks the loop.
             renewing.submit(renewer.renew).result(timeout=PATIENCE)
             renewing.submit(renewer.close).result(timeout=PATIENCE)
+        finally:
+            renewing.shutdown(wait=False)  # a renewer that needs the loop would wait for it, and it for the renewer
 
         assert world.session in await world.lease.alive()
 

@@ -75,7 +75,9 @@ class HistoryPromises:
         assert [row.first_sequence for row in rows] == [2]
 
     async def test_history_of_an_unknown_instance_is_empty(self, world: World) -> None:
-        """An instance that is not there has no history."""
+        """An instance that is not there has no history, whatever others have."""
+        await world.started(**announcements(2))
+
         assert list(await world.store.history("nobody")) == []
 
     async def test_history_stays_after_the_end(self, world: World) -> None:

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from wfe.ports.store import (
-    DefinitionRow,
-    ErrorRow,
-    ItemsRow,
-    ListFilter,
-    PointerRow,
-    StartOutcome,
-    TransitionOutcome,
-)
+from wfe.ports.store import DefinitionRow, ErrorRow, ItemsRow, ListFilter, PointerRow, StartOutcome, TransitionOutcome
 from wfe.testing.conformance.values import DEFINITION, event, message, start, transition, wait
 from wfe.testing.conformance.world import World
 

@@ -4,27 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wfe.testing.conformance import claim, durability, events, inbox, log, odd_values, queries, start, transitions
+from wfe.testing.conformance import (
+    children,
+    claim,
+    durability,
+    events,
+    guards,
+    inbox,
+    log,
+    odd_values,
+    positions,
+    queries,
+    races,
+    release,
+    start,
+    timers,
+    transitions,
+    unclaimed,
+    waits,
+)
 
 __all__ = ["SUBJECTS"]
 
 SUBJECTS: Sequence[type] = (
     start.StartPromises,
-    transitions.GuardPromises,
+    guards.GuardPromises,
     transitions.TransitionPromises,
     claim.ClaimPromises,
-    claim.TimerPromises,
-    claim.ReleasePromises,
-    claim.BlockPromises,
-    claim.ClaimRacePromises,
+    timers.TimerPromises,
+    release.ReleasePromises,
+    unclaimed.BlockPromises,
+    races.ClaimRacePromises,
     inbox.InboxPromises,
     inbox.TakenPromises,
-    inbox.ChildPromises,
-    events.WaitPromises,
-    events.PositionPromises,
+    children.ChildPromises,
+    waits.WaitPromises,
+    positions.PositionPromises,
     events.PublishPromises,
     events.FutureEventPromises,
-    events.RacePromises,
+    races.RacePromises,
     log.HistoryPromises,
     log.OutboxPromises,
     queries.ReadPromises,

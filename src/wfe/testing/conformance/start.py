@@ -19,7 +19,7 @@ from wfe.testing.conformance.values import (
     start,
     wait,
 )
-from wfe.testing.conformance.world import World
+from wfe.testing.conformance.world import PATIENCE, World
 
 __all__ = ["StartPromises"]
 
@@ -208,7 +208,7 @@ class StartPromises:
     async def test_concurrent_batches_that_start_the_same_ids_in_any_order_end(self, world: World) -> None:
         """Batches that start the same ids in opposite orders do not block each other for ever."""
         ids = [f"order-{number}" for number in range(50)]
-        async with world.twin() as other:
+        async with world.twin() as other, asyncio.timeout(PATIENCE):
             replies = await asyncio.gather(
                 world.commit(*(start(instance_id) for instance_id in ids)),
                 other.commit(*(start(instance_id) for instance_id in reversed(ids))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TypedDict
 from uuid import uuid4
@@ -15,6 +16,7 @@ from wfe.model.status import LifecycleKind
 from wfe.ports.store import (
     Changes,
     InboxInsert,
+    InboxRow,
     ParentLink,
     Publish,
     Start,
@@ -33,6 +35,7 @@ __all__ = [
     "announcements",
     "as_child",
     "changes",
+    "consumption",
     "due",
     "ending",
     "event",
@@ -149,3 +152,11 @@ def announcements(count: int, first: int = 1) -> Announcements:
     """Announce `count` finished steps, numbered from `first`."""
     records = [LogRecord(LifecycleKind.STEP_SUCCEEDED, f"step-{first + index}", 1, 1) for index in range(count)]
     return Announcements(first_sequence=first, record_count=count, records=encode_records(records))
+
+
+def consumption(*rows: InboxRow) -> dict[str, Sequence[object]]:
+    """Make the fields of changes that consume matched events."""
+    return {
+        "consumed": [row.id for row in rows],
+        "positions": [(row.name, row.key, row.sequence) for row in rows],
+    }
