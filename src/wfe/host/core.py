@@ -96,7 +96,8 @@ class HostCore:
         self.on_commit: list[Callable[[], None]] = []
         self.on_consumed = asyncio.Event()
         """Set after every commit, for those who wait for a request to be applied."""
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: dict[asyncio.Task[Any], None] = {}
+        """All that run, in the order in which they were begun; that is the order in which an end cancels them."""
         self.alone = alone
         """Whether no other session lives, as far as is known: then nobody needs hints."""
         self._offset = clock.now() - self._ticks()
@@ -454,11 +455,11 @@ class HostCore:
     def background(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
         """Run something beside; its errors are logged."""
         task = self.loop.create_task(work)
-        self.tasks.add(task)
+        self.tasks[task] = None
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self.tasks.discard(task)
+        del self.tasks[task]
         if not task.cancelled() and task.exception() is not None:
             _log.warning("Background work failed: %s", task.exception())
 
