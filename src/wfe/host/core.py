@@ -21,6 +21,7 @@ from wfe.host.asker import RunnerAsker
 from wfe.host.committer import Committer
 from wfe.host.room import Room
 from wfe.host.runner import Runner
+from wfe.host.settings import may_be_an_id
 from wfe.host.starting import make_child
 from wfe.host.strays import Strays
 from wfe.host.taking import Taking
@@ -441,7 +442,7 @@ class HostCore:
         for each in hint.ids or list(self.runners):
             if each in self.runners:
                 self.read_inbox(each)
-            else:
+            elif may_be_an_id(each):  # the store would refuse the others, and all that is asked for together with them
                 self.taking.want_as_told(each)
 
     async def _look_for_ends(self) -> None:
