@@ -19,6 +19,10 @@ def _unit(*tests: str) -> Tests:
     return Tests("engine tests", tuple(f"{_ENGINE_TESTS}/{test}" for test in tests))
 
 
+def _faults(test: str) -> Tests:
+    return Tests("scenarios", (f"tests/scenarios/faults/{test}",))
+
+
 _STORE_TIME = Tests("host tests", ("tests/unit/host/test_store_time.py",))
 _EVENTS = Search("rendezvous", "two events, one again, a cancel, a purge", 1_000)
 _HOSTS = Search("lease", "a pause and a crash", 500)
@@ -466,7 +470,7 @@ CANARIES: tuple[Canary, ...] = (
         "outcome, unread = TransitionOutcome.ACCEPTED, True",
         "outcome, unread = TransitionOutcome.STALE, True",
         "T4",
-        Tests("scenarios", ("tests/scenarios/faults/test_lost_replies.py",)),
+        _faults("test_lost_replies.py"),
     ),
     Canary(
         "unanswered_transition_not_sent_again",
@@ -606,6 +610,114 @@ CANARIES: tuple[Canary, ...] = (
         "return max(self._last_commit, self._ticks() + self._offset) + 1_000_000",
         "M1",
         Simulation(20),
+    ),
+    Canary(
+        "fence_of_the_misled_not_asked_for",
+        "Whoever writes after its session is over is not asked for its fence.",
+        _GUARDS,
+        "if instance is None or instance.fence != write.fence:",
+        "if instance is None or (instance.fence != write.fence and self._tables.is_alive(self._batch.session)):",
+        "L3",
+        Simulation(100),
+    ),
+    Canary(
+        "session_named_after_its_host",
+        "A session has the name of its host for an id.",
+        "host/life.py",
+        "            self._entropy.new_id(),\n",
+        "            self._settings.name or self._entropy.new_id(),\n",
+        "L5",
+        Simulation(3),
+    ),
+    Canary(
+        "draining_host_does_not_renew",
+        "A host that stops renews its session no more.",
+        "host/life.py",
+        "        self._core = None\n        core.draining = True\n",
+        "        self._core = None\n        core.draining = self._session.is_over = True\n",
+        "L6",
+        Simulation(100),
+    ),
+    Canary(
+        "sessions_expire_late",
+        "A session lives for three times as long as it was renewed for.",
+        "providers/memory/lease.py",
+        "self._session].expires = tables.clock.monotonic() + self._ttl.total_seconds()",
+        "self._session].expires = tables.clock.monotonic() + self._ttl.total_seconds() * 3",
+        "L7",
+        Simulation(40),
+    ),
+    Canary(
+        "sweep_takes_rarely",
+        "One sweep in twenty takes what no hint names.",
+        "host/sweeper.py",
+        "reply = await core.taking.claim(room)",
+        "reply = await core.taking.claim(room * (self._round % 20 == 0))",
+        "Q2",
+        Simulation(40),
+    ),
+    Canary(
+        "hint_believed",
+        "What a host is told of is taken, due or not.",
+        "providers/memory/store.py",
+        "tables.holder(instance) is None and (even_idle or instance.is_due(now))",
+        "tables.holder(instance) is None",
+        "Q3",
+        Simulation(20),
+    ),
+    Canary(
+        "poison_not_quarantined",
+        "An instance that has ended five activations without a commit begins its bodies again.",
+        "host/core.py",
+        "elif loaded.activations > QUARANTINE_AFTER:",
+        "elif loaded.activations > 100 * QUARANTINE_AFTER:",
+        "Q4",
+        _faults("test_repeated_activations.py::test_quarantined_instance_begins_nothing"),
+    ),
+    Canary(
+        "one_body_too_many",
+        "A host runs one body more than it may.",
+        "host/room.py",
+        "while queue and self.active < self._limit:",
+        "while queue and self.active <= self._limit:",
+        "Q6",
+        Simulation(10),
+    ),
+    Canary(
+        "base_exception_not_caught",
+        "A body that raises past `except Exception` ends its task without an answer.",
+        "host/bodies.py",
+        "        except BaseException as error:  # noqa: BLE001 - whatever a body raises",
+        "        except Exception as error:  # noqa: BLE001 - whatever a body raises",
+        "Q7",
+        _faults("test_raising_bodies.py::test_any_error_fails_the_step[coroutine-own base exception-unlimited]"),
+    ),
+    Canary(
+        "failure_not_recorded",
+        "An attempt that fails leaves no record.",
+        "engine/failing.py",
+        "draft.errors.append(record)",
+        "pass",
+        "Q7",
+        Simulation(10),
+    ),
+    Canary(
+        "queue_counts_for_the_time_limit",
+        "The time limit of an attempt begins when it is queued.",
+        "host/calling.py",
+        "limit = TimeLimit(timeout + timedelta(seconds=extra), begun=self._set_deadline)\n",
+        "limit = TimeLimit(timeout + timedelta(seconds=extra), begun=self._set_deadline); limit.begin()\n",
+        "Q8",
+        _faults("test_time_limits.py::test_waiting_for_a_thread_does_not_count"),
+    ),
+    Canary(
+        "damaged_instance_given_back",
+        "An instance that cannot be read is given back, to be taken again.",
+        "host/core.py",
+        "            self._park(loaded.id, loaded.fence, corrupt_reason(error), error)\n",
+        "            self.background(self._release(loaded.id, loaded.fence))\n",
+        "W2",
+        Tests("simulation tests", ("tests/simulation/test_poison.py::test_what_is_damaged_is_looked_at_once",)),
     ),
 )
 

@@ -16,6 +16,7 @@ import pytest
 from tests.providers.postgres_proxy import proxied
 from tests.providers.postgres_stores import HERE, commit, opened
 from wfe.model.errors import ConfigurationError, DataError, ProviderUnavailable
+from wfe.ports.hints import Hint, HintKind
 from wfe.ports.store import ListFilter, PointerRow, TransitionOutcome
 from wfe.providers.postgres import PostgresProvider
 from wfe.providers.postgres.pool import Retry
@@ -444,3 +445,29 @@ async def test_subscriber_waits_for_the_server(here: PostgresProvider, monkeypat
         _, told = await anext(news)
 
     assert (told.workflow_id, told.sequence, refusals) == ("told", 1, [])
+
+
+async def test_what_is_no_hint_is_dropped(here: PostgresProvider, postgres_url: str) -> None:
+    """Whoever may use the database may notify its hosts: what cannot be read is dropped, and the next hint arrives."""
+    heard: asyncio.Queue[Hint] = asyncio.Queue()
+    await here.hints.open("one", heard.put_nowait)
+    garbage = [
+        "",
+        "{}",
+        "[]",
+        '["",[["rest",["a"]]]]',
+        '["",[["work",[7]]]]',
+        '["",[["work",["\\ud800"]]]]',
+        "echo x",
+        "x" * 7_000,
+    ]
+
+    forger = await asyncpg.connect(postgres_url)
+    for channel in (here.hints._channel("one"), here.hints._channel(None)):
+        for payload in (*garbage, '["",[["work",["a"]]]]'):
+            await forger.execute("SELECT pg_notify($1, $2)", channel, payload)
+    await forger.close()
+    hints = [await asyncio.wait_for(heard.get(), 20) for _ in range(2)]
+
+    assert hints == [Hint(HintKind.WORK, ("a",))] * 2
+    assert heard.empty()

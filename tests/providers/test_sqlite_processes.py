@@ -6,12 +6,14 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from tests.providers.sqlite_child import HOUR, batch
@@ -130,6 +132,38 @@ async def test_hint_of_another_process(provider: SQLiteProvider, tmp_path: Path)
 
     child.communicate()
     assert hint == Hint(HintKind.WORK, ("order-1",))
+
+
+async def test_what_is_no_hint_is_dropped(provider: SQLiteProvider) -> None:
+    """Whatever reaches the socket of a host: what cannot be read is dropped, and the next hint arrives."""
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    received: asyncio.Queue[Hint] = asyncio.Queue()
+    await provider.hints.open("host", received.put_nowait)
+    good = Hint(HintKind.WORK, ("order-1",))
+    pack = msgspec.msgpack.encode
+    text = pack([Hint(HintKind.WORK, ("\xe9",))])
+    garbage = [
+        b"",
+        b"\xc1",
+        b"{}",
+        pack([good])[:-1],
+        text.replace("\xe9".encode(), b"\xff\xfe"),
+        pack(good),
+        pack([["rest", ["order-1"]]]),
+        pack([["work", [7]]]),
+        os.urandom(500),
+    ]
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as forger:
+        for datagram in (*garbage, pack([good])):
+            forger.sendto(datagram, str(provider.hints._path))
+    async with asyncio.timeout(10):
+        hint = await received.get()
+
+    assert hint == good
+    assert received.empty()
+    assert problems == []
 
 
 async def test_hints_with_long_path(tmp_path: Path) -> None:

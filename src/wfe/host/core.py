@@ -21,6 +21,7 @@ from wfe.host.asker import RunnerAsker
 from wfe.host.committer import Committer
 from wfe.host.room import Room
 from wfe.host.runner import Runner
+from wfe.host.settings import may_be_an_id
 from wfe.host.starting import make_child
 from wfe.host.strays import Strays
 from wfe.host.taking import Taking
@@ -96,7 +97,8 @@ class HostCore:
         self.on_commit: list[Callable[[], None]] = []
         self.on_consumed = asyncio.Event()
         """Set after every commit, for those who wait for a request to be applied."""
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: dict[asyncio.Task[Any], None] = {}
+        """All that run, in the order in which they were begun; that is the order in which an end cancels them."""
         self.alone = alone
         """Whether no other session lives, as far as is known: then nobody needs hints."""
         self._offset = clock.now() - self._ticks()
@@ -440,7 +442,7 @@ class HostCore:
         for each in hint.ids or list(self.runners):
             if each in self.runners:
                 self.read_inbox(each)
-            else:
+            elif may_be_an_id(each):  # the store would refuse the others, and all that is asked for together with them
                 self.taking.want_as_told(each)
 
     async def _look_for_ends(self) -> None:
@@ -454,11 +456,11 @@ class HostCore:
     def background(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
         """Run something beside; its errors are logged."""
         task = self.loop.create_task(work)
-        self.tasks.add(task)
+        self.tasks[task] = None
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self.tasks.discard(task)
+        del self.tasks[task]
         if not task.cancelled() and task.exception() is not None:
             _log.warning("Background work failed: %s", task.exception())
 

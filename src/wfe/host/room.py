@@ -27,7 +27,7 @@ class Room:
         around: BodySurroundings,
         *,
         limit: int,
-        tasks: set[asyncio.Task[Any]],
+        tasks: dict[asyncio.Task[Any], None],
         draining: Callable[[], bool],
     ) -> None:
         self._loop = loop
@@ -101,7 +101,7 @@ class Room:
         # The watchdog names the task that holds up the loop.
         task = self._loop.create_task(self._run(runner, number, run), name=f"{run.step} of instance {runner.id}")
         run.task = task
-        self._tasks.add(task)
+        self._tasks[task] = None
 
     async def _run(self, runner: Runner, number: int, run: BodyRun) -> None:
         try:
@@ -114,7 +114,7 @@ class Room:
     def _over(self, run: BodyRun) -> None:
         """Its task ends now. The task itself tells it: a callback would cost every body another turn of the loop."""
         assert run.task is not None
-        self._tasks.discard(run.task)
+        self._tasks.pop(run.task, None)
 
     def _leave(self, run: BodyRun) -> None:
         """Free the place of a body, once."""

@@ -22,6 +22,7 @@ __all__ = [
     "checked_moment",
     "checked_status",
     "checked_text",
+    "may_be_an_id",
     "positive",
 ]
 
@@ -89,6 +90,15 @@ def checked_id(given: object) -> str:
         msg = f"The id {given!r} contains '~', which is reserved for the ids of child instances."
         raise DataError(msg, path="$.id", reason="reserved_name")
     return text
+
+
+def may_be_an_id(text: str) -> bool:
+    """Tell whether any instance can have this id: every store keeps ids as non-empty text without NUL."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return bool(text) and "\x00" not in text
 
 
 def checked_status(given: object) -> str:

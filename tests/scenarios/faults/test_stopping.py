@@ -207,3 +207,27 @@ async def test_keyboard_interrupt(start_host: StartHost, database: Path, tmp_pat
     result = await host.wait("long-1", timeout=10)
     assert (result.status, again.is_set()) == (WorkflowStatus.COMPLETE, True)
     assert await host.errors("long-1") == []
+
+
+async def test_what_runs_beside_is_ended_in_order(start_host: StartHost) -> None:
+    """A host that stops cancels what it has begun beside its bodies in the order of its beginnings.
+
+    Two runs of one simulated seed end alike only then.
+    """
+    host = await start_host()
+    core = host._life.core()
+    ended: list[int] = []
+
+    async def work(number: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(number)
+
+    for number in range(50):
+        core.background(work(number))
+    await asyncio.sleep(0)
+
+    await host.stop(force=True)
+
+    assert ended == list(range(50))

@@ -34,7 +34,7 @@ def _runner(waiter: _Waiter) -> Runner:
 
 def _room() -> Room:
     nothing = cast("asyncio.AbstractEventLoop", None)
-    return Room(nothing, cast("BodySurroundings", None), limit=10, tasks=set(), draining=lambda: False)
+    return Room(nothing, cast("BodySurroundings", None), limit=10, tasks={}, draining=lambda: False)
 
 
 def test_who_is_dropped_changes_no_order() -> None:

@@ -110,7 +110,7 @@ class SQLiteHints:
                 return
             try:
                 hints = _decoder.decode(datagram)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 continue
             for hint in hints:
                 self._receive(hint)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from wfe.host.fsck.reading import read_error
 from wfe.model.lifecycle import LogRecord, decode_records
 from wfe.model.status import LifecycleKind, WorkflowStatus
 from wfe.testing.simulation.shapes import While, Work, nodes_of
@@ -42,7 +43,11 @@ class Announcements:
 
     def verdict(self) -> list[str]:
         """List every broken rule."""
-        return [text for check in (self.histories, self.bodies, self.children, self.heard) for text in check()]
+        return [
+            text
+            for check in (self.histories, self.bodies, self.failures, self.children, self.heard)
+            for text in check()
+        ]
 
     def histories(self) -> Iterator[str]:
         """T3, T7 and T9: one chain, one end, and nothing after it."""
@@ -87,6 +92,26 @@ class Announcements:
                         f"T4: pointer {pointer} of {instance.id} was made ready {times} times, the instance taken "
                         f"{taken} times, and its body began {begun[instance.id, pointer]} times"
                     )
+
+    def failures(self) -> Iterator[str]:
+        """Q7: a further attempt has begun, or a step has failed, because of failures that are recorded."""
+        failed: Counter[tuple[str, int]] = Counter()
+        for entry in self._world.ledger.bodies:
+            place = entry.instance, entry.pointer
+            failed[place] = max(failed[place], entry.attempt - 1)
+        for instance in self._tables.instances.values():
+            steps = _steps_with_bodies(self._world.plans[instance.definition.id])
+            for record in self.records.get(instance.id, ()):
+                # What failed around it, or within its branches, has its record elsewhere.
+                if record.step in steps and record.error is not None and record.error.pointer == record.pointer:
+                    place = instance.id, record.pointer
+                    failed[place] = max(failed[place], record.error.attempt)
+        for (instance_id, pointer), attempts in failed.items():
+            errors = [read_error(packed) for packed in self._tables.instances[instance_id].errors.values()]
+            recorded = {error.attempt for error in errors if error.pointer == pointer}
+            missing = set(range(1, attempts + 1)) - recorded
+            if missing:
+                yield f"Q7: attempts {sorted(missing)} of pointer {pointer} of {instance_id} failed without a record"
 
     def children(self) -> Iterator[str]:
         """K1: each time that a step begins to wait for a child it has started one."""

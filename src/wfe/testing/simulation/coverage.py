@@ -64,6 +64,8 @@ TROUBLES = tuple(
             *("request done", "request refused", "request reply lost", "request late", "request slow"),
             *("hint carried", "hint lost", "hint doubled", "killed between awaits", "paused between awaits"),
             *("clock ahead", "clock behind", "clock drifts", "no hints to the end", "poison"),
+            *("fenced despite a lying lease", "fenced despite a wrong clock", "drained for longer than its lease"),
+            *("taken over from the dead", "asked for nothing"),
         ]
     )
 )

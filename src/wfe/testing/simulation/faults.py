@@ -21,6 +21,8 @@ __all__ = ["Faults"]
 
 _FUSE_BURNS_FOR = 4.0
 """Virtual seconds after which a process that has not done as many callbacks as its fuse is long gets none."""
+_WORK_COMES_WITHIN = 3.0
+"""Virtual seconds for which a fault waits for a host that runs something."""
 _SHOWS_WITHIN = 5.0
 """Virtual seconds of calm after which an instance without code has to say so: two sweeps, and their latencies."""
 
@@ -121,21 +123,33 @@ class Faults:
 
     async def _pause(self, machine: SimulatedMachine, fault: FaultOp) -> None:
         process = machine.process
-        process.paused = True
+        machine.life.pause()
         await asyncio.sleep(fault.length)
         process.go_on()
 
     async def _pause_between_awaits(self, machine: SimulatedMachine, fault: FaultOp) -> None:
         process = machine.process
-        await self._light(machine.life, fault.turns, lambda: setattr(process, "paused", True))
+        await self._light(machine.life, fault.turns, machine.life.pause)
         self._world.seen["paused between awaits"] += process.paused
         await asyncio.sleep(fault.length)
         process.go_on()
 
     async def _stop(self, machine: SimulatedMachine, fault: FaultOp) -> None:
+        machine = await self._busy(machine)
         if machine.life.is_up:
             await machine.life.stop(force=fault.kind == "force stop")
             await self._come_back(machine, fault.length)
+
+    async def _busy(self, machine: SimulatedMachine) -> SimulatedMachine:
+        """Give a machine whose host runs bodies, this one first; wait for some while that none does."""
+        others, until = self._world.machines, self._world.loop.time() + _WORK_COMES_WITHIN
+        order = [*others[machine.index :], *others[: machine.index]]
+        while self._world.loop.time() < until:
+            for each in order:
+                if each.life.is_up and each.life.bodies:
+                    return each
+            await asyncio.sleep(0.05)
+        return machine
 
     async def _light(self, life: Life, turns: int, burnt: Callable[[], None]) -> None:
         """Give a process so many callbacks more; wait until they have run, or it is clear that they will not."""
@@ -174,20 +188,23 @@ class Faults:
         self._world.network.is_down = False
 
     async def _evict(self, machine: SimulatedMachine, _: FaultOp) -> None:
-        core = machine.life.core
-        if core is not None:
-            self._world.tables.sessions.pop(core.session_id, None)
+        machine.life.is_undisturbed = False
+        self._world.tables.sessions.pop(machine.life.session, None)
 
     async def _lie(self, machine: SimulatedMachine, fault: FaultOp) -> None:
-        name = machine.life.name
-        self._world.network.lying.add(name)
+        """The lease service says yes to a host whose session is over: others take what it believes to hold."""
+        life = (await self._busy(machine)).life
+        self._world.network.lying.add(life.name)
+        life.is_lied_to = True
+        life.is_undisturbed = False
+        self._world.tables.sessions.pop(life.session, None)
         await asyncio.sleep(fault.length)
-        self._world.network.lying.discard(name)
+        self._world.network.lying.discard(life.name)
 
     async def _forge(self, machine: SimulatedMachine, _: FaultOp) -> None:
         """Send a host hints that nobody meant."""
         life, world = machine.life, self._world
-        ids = [*world.tables.instances, "nobody", "i0~1.1", ""]
+        ids = [*world.tables.instances, "nobody", "i0~1.1", "", "\0", "\ud800", "i0" * 1000]
         for process, receive in list(world.exchange.receivers.values()):
             if process is life.process:
                 for kind in HintKind:

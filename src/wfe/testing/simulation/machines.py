@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from wfe.testing.simulation.scenario import Machine
     from wfe.testing.simulation.world import World
 
-__all__ = ["CANCEL_GRACE", "LEASE_TTL", "SWEEP_INTERVAL", "HostGone", "Life", "SimulatedMachine", "TaskRenewal"]
+__all__ = ["CANCEL_GRACE", "SWEEP_INTERVAL", "HostGone", "Life", "SimulatedMachine", "TaskRenewal"]
 
-LEASE_TTL = 6.0
 SWEEP_INTERVAL = 1.0
 CANCEL_GRACE = 1.5
+_STOPS_WITHIN = 8
 
 _T = TypeVar("_T")
 
@@ -62,6 +62,7 @@ class Life:
     def __init__(self, world: World, machine: int, number: int, settings: Machine, clock: SkewedClock) -> None:
         self.world = world
         self.machine = machine
+        self.settings = settings
         self.name = f"h{machine}.{number}"
         self.clock = clock
         self.process = world.loop.process(self.name)
@@ -73,6 +74,12 @@ class Life:
         """Instances of which a transition may have been written without the host being told."""
         self.was_poisoned = False
         """A body has killed it, and nobody has started the next one yet."""
+        self.session = ""
+        """The latest session that it has begun."""
+        self.is_undisturbed = True
+        """Nothing has kept it from renewing its session since it last did: no pause, no request that failed, no lie."""
+        self.is_lied_to = False
+        """Its last renewal was none, and it does not know."""
         self.trap = ""
         """What its next request springs: `before commit`, `after commit`, `after claim`."""
         provider = SimulatedProvider(
@@ -89,7 +96,7 @@ class Life:
             name="host",  # all have the same: a name is a label
             max_concurrency=settings.max_concurrency,
             max_active=settings.max_active,
-            lease_ttl=LEASE_TTL,
+            lease_ttl=settings.lease_ttl,
             sweep_interval=SWEEP_INTERVAL,
             cancel_grace=CANCEL_GRACE,
         )
@@ -101,6 +108,18 @@ class Life:
     def core(self) -> HostCore | None:
         """The inside of the host, while it runs."""
         return self.host._life._core  # noqa: SLF001 - checks look inside  # pyright: ignore[reportPrivateUsage]
+
+    @property
+    def bodies(self) -> int:
+        """How many bodies run there."""
+        core = self.core
+        return 0 if core is None else core.bodies.active
+
+    def misled(self) -> str:
+        """Tell what makes it believe what is not so of time and lease; empty: nothing."""
+        if self.is_lied_to:
+            return "a lying lease"
+        return "a wrong clock" if abs(self.clock.offset) > self.settings.lease_ttl else ""
 
     def boot(self) -> None:
         """Start the host in its process."""
@@ -122,9 +141,15 @@ class Life:
     async def stop(self, *, force: bool) -> None:
         """End the host in good order."""
         self.is_up = False
+        self.world.ownership.stops(self)
         with contextlib.suppress(HostGone):
-            await self.ask(lambda host: host.stop(3, force=force))
+            await self.ask(lambda host: host.stop(_STOPS_WITHIN, force=force))
         self.kill("stopped")  # what it held has been given back, or is found as after a crash
+
+    def pause(self) -> None:
+        """Let the process stand still."""
+        self.process.paused = True
+        self.is_undisturbed = False
 
     def kill(self, why: str) -> None:
         """End the process at once."""

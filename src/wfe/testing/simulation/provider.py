@@ -52,19 +52,31 @@ class Watch(Protocol):
         """Look at a batch that was written."""
         ...
 
-    def renewed(self, process: Process) -> None:
-        """A session lives for another TTL from now."""
+    def renewed(self, process: Process, *, truly: bool = True) -> None:
+        """A session lives for another TTL from now; or its host believes so, because it was lied to."""
         ...
 
     def session_begun(self, process: Process, session: str) -> None:
         """A session begins."""
         ...
 
-    def after_claim(self, process: Process, session: str, reply: ClaimReply) -> None:
+    def not_renewed(self, process: Process) -> None:
+        """A renewal was refused, or its reply lost."""
+        ...
+
+    def session_ends(self, session: str) -> None:
+        """A host ends its session."""
+        ...
+
+    def before_claim(self, ids: Sequence[str] | None) -> None:
+        """Look at what may be taken."""
+        ...
+
+    def after_claim(self, process: Process, reply: ClaimReply, *, even_idle: bool) -> None:
         """Look at what was taken."""
         ...
 
-    def after_release(self, ids: Sequence[str]) -> None:
+    def after_release(self, session: str, ids: Sequence[str]) -> None:
         """Instances were given back, unless they were another session's by then."""
         ...
 
@@ -132,6 +144,7 @@ class _Store:
         process = PROCESS.get()
 
         async def work() -> ClaimReply:
+            self._watch.before_claim(ids)
             reply = await self._inner.claim(
                 session,
                 runnable,
@@ -140,7 +153,7 @@ class _Store:
                 any_definition=any_definition,
                 activations_below=activations_below,
             )
-            self._watch.after_claim(process, session, reply)
+            self._watch.after_claim(process, reply, even_idle=any_definition)
             return reply
 
         return await self._network.call("claim", work, detail=" ".join(ids or ()))
@@ -148,7 +161,7 @@ class _Store:
     async def release(self, session: str, holds: Sequence[tuple[str, int]]) -> None:
         async def work() -> None:
             await self._inner.release(session, holds)
-            self._watch.after_release([instance_id for instance_id, _ in holds])
+            self._watch.after_release(session, [instance_id for instance_id, _ in holds])
 
         await self._network.call("release", work, detail=str(list(holds)))
 
@@ -238,7 +251,11 @@ class _Lease:
         await self._network.call("begin", work, detail=session)
 
     async def end(self, session: str) -> None:
-        await self._network.call("end", lambda: self._inner.end(session), detail=session)
+        async def work() -> None:
+            self._watch.session_ends(session)
+            await self._inner.end(session)
+
+        await self._network.call("end", work, detail=session)
 
     async def alive(self) -> Collection[str]:
         return await self._network.call("alive", self._inner.alive)
@@ -258,13 +275,14 @@ class _Renewer:
     def renew(self) -> None:
         process = PROCESS.get()
         if process.name in self._network.lying:
-            self._watch.renewed(process)  # as far as its host can tell
+            self._watch.renewed(process, truly=False)
             return
         fate = self._network.fate(process)
         if fate is not Fate.REFUSED:
             self._inner.renew()
             self._watch.renewed(process)
         if fate is not Fate.DONE:
+            self._watch.not_renewed(process)
             raise ProviderUnavailable(f"The lease service did not answer, as planned ({fate.value}).")
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from wfe.testing.simulation.clients import Clients
 from wfe.testing.simulation.coverage import note_seen
 from wfe.testing.simulation.faults import Faults
 from wfe.testing.simulation.loop import SimulatedLoop, SimulationStuck
-from wfe.testing.simulation.machines import LEASE_TTL, SWEEP_INTERVAL
+from wfe.testing.simulation.machines import SWEEP_INTERVAL
 from wfe.testing.simulation.redeciding import decided_twice
 from wfe.testing.simulation.scenario import Scenario, draw_scenario
 from wfe.testing.simulation.trace import Trace
@@ -27,8 +27,9 @@ from wfe.testing.simulation.world import World
 __all__ = ["Outcome", "simulate", "simulate_seed"]
 
 _DECIDE_TWICE_EVERY = 4
-_TAKEN_WITHIN = LEASE_TTL + 3 * SWEEP_INTERVAL
-"""Virtual seconds after the end of all faults, within which a host that has room takes what is due."""
+_TAKEN_WITHIN = 6 + 3 * SWEEP_INTERVAL
+"""Virtual seconds after the end of all faults, within which a host that has room takes what is due and nobody's: a
+request to take it may have been lost, and what it took is given back after a while."""
 _STUCK_AFTER = 100.0
 """Virtual seconds without any transition after which those instances that have not ended are stuck.
 
@@ -116,9 +117,12 @@ async def _come_to_rest(world: World, clients: Clients) -> None:
     """Wait until everything has ended, or nothing has moved for long."""
     moved_at, seen = world.loop.time(), -1
     due_since: dict[str, float] = {}
+    world.ownership.rest_begins()
     while clients.busy or world.unfinished() or world.tables.future:
         await asyncio.sleep(1.0)
-        _check_due(world, due_since)
+        has_room = any(machine.life.core is not None and machine.life.core.room for machine in world.machines)
+        _check_due(world, due_since, has_room=has_room)
+        world.ownership.look(has_room=has_room)
         if world.tables.last_log != seen:
             moved_at, seen = world.loop.time(), world.tables.last_log
             await _check_store(world)
@@ -132,10 +136,9 @@ async def _check_store(world: World) -> None:
         world.watching.broken(finding.rule, str(finding).partition(" ")[2])
 
 
-def _check_due(world: World, since: dict[str, float]) -> None:
+def _check_due(world: World, since: dict[str, float], *, has_room: bool) -> None:
     """W1, Q2: what is due is taken in time, by hints or without, if any host has room."""
     now = world.loop.time()
-    has_room = any(machine.life.core is not None and machine.life.core.room for machine in world.machines)
     # Suspects are tried one group after the other, however long that takes.
     due = {each.id for each in world.idle() if each.activations < SUSPECT_FROM}
     for instance_id in [*since]:

@@ -16,8 +16,8 @@ __all__ = ["FAULTS", "ControlOp", "EventOp", "FaultOp", "Machine", "Scenario", "
 FAULTS = (
     "crash", "crash between awaits", "crash between awaits", "crash before commit", "crash after commit",
     "crash after claim", "pause", "pause between awaits", "cut", "outage", "evict", "evict", "lying lease",
-    "forged hints", "stop", "force stop", "clock jump", "store clock back", "store clock forth", "forget",
-    "forget everywhere",
+    "lying lease", "forged hints", "stop", "stop", "force stop", "clock jump", "store clock back",
+    "store clock forth", "forget", "forget everywhere",
 )  # fmt: skip
 """What may happen to hosts; some of it often."""
 
@@ -89,6 +89,8 @@ class Machine:
     """Two batches may be on their way at once, as on PostgreSQL."""
     max_concurrency: int = 1000
     max_active: int = 10_000
+    lease_ttl: float = 6.0
+    """Seconds for which its sessions live without being renewed."""
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,11 @@ def draw_scenario(seed: int) -> Scenario:
     hosts = random.choice([1, 2, 2, 3, 3, 4])
     plans = tuple(draw_plans(random, random.randint(1, 4)))
     starts = _starts(random, plans, hosts, length)
+    leases = Random(f"{seed}:leases")  # noqa: S311 - repeatable on purpose
     return Scenario(
         seed=seed,
         plans=plans,
-        machines=tuple(_machine(random) for _ in range(hosts)),
+        machines=tuple(_machine(random, leases) for _ in range(hosts)),
         weather=_weather(random),
         starts=starts,
         controls=_controls(random, starts, hosts, length),
@@ -156,13 +159,14 @@ def draw_scenario(seed: int) -> Scenario:
     )
 
 
-def _machine(random: Random) -> Machine:
+def _machine(random: Random, leases: Random) -> Machine:
     return Machine(
         offset=random.choice([0.0, 0.0, random.uniform(-3, 3), random.uniform(-7200, 7200)]),
         drift=random.choice([0.0, 0.0, random.uniform(-1e-4, 1e-4)]),
         pipelined=random.random() < 0.5,
         max_concurrency=random.choice([1000, 1000, 1, 3]),
         max_active=random.choice([10_000, 10_000, 2, 5]),
+        lease_ttl=leases.choice([6.0, 6.0, 6.0, 0.5, 1.0, 20.0]),
     )
 
 

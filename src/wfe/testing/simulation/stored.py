@@ -10,13 +10,25 @@ from wfe.engine.state import InstanceState, decode_head, encode_head, encode_poi
 from wfe.model.moment import Moment
 from wfe.model.pointer import Pointer
 from wfe.model.status import PointerStatus, WorkflowStatus
-from wfe.ports.store import ItemsRow, LoadedInstance
+from wfe.ports.store import Changes, ItemsRow, LoadedInstance
 
 if TYPE_CHECKING:
     from wfe.host.runner import Runner
     from wfe.providers.memory.tables import Instance
 
-__all__ = ["differences", "loaded", "shape_problems", "wake_problems"]
+__all__ = ["differences", "loaded", "says_nothing", "shape_problems", "wake_problems"]
+
+
+def says_nothing(changes: Changes, head: bytes) -> bool:
+    """Tell whether a transition changes nothing of an instance with this head: it was written for no reason."""
+    return changes.head == head and not (
+        changes.records
+        or changes.consumed
+        or changes.pointers
+        or changes.pointers_gone
+        or changes.subscribe
+        or changes.unsubscribe
+    )
 
 
 def loaded(instance: Instance) -> InstanceState:

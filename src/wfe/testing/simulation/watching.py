@@ -30,7 +30,7 @@ from wfe.ports.store import (
 from wfe.providers.memory.tables import Instance, Tables
 from wfe.testing.simulation.deliveries import Deliveries
 from wfe.testing.simulation.ledger import BodyEntry
-from wfe.testing.simulation.stored import differences, shape_problems, wake_problems
+from wfe.testing.simulation.stored import differences, says_nothing, shape_problems, wake_problems
 
 if TYPE_CHECKING:
     from wfe.testing.simulation.machines import Life
@@ -49,6 +49,7 @@ class _Before:
     owner: str | None
     status: str
     has_ended: bool
+    head: bytes
     pointers: Mapping[int, Pointer]
     waits: frozenset[tuple[int, int]]
 
@@ -56,16 +57,18 @@ class _Before:
 class Watching:
     """Remembers what has been committed, and notes every broken rule."""
 
-    def __init__(self, tables: Tables, tolerance: Moment, clock: Callable[[], float]) -> None:
+    def __init__(self, tables: Tables, tolerance: Moment, clock: Callable[[], float], seen: Counter[str]) -> None:
         """Begin to watch.
 
         Args:
             tolerance: Microseconds by which a timer may be early: what a drifting clock gains until a reply shows it.
             clock: Gives virtual time.
+            seen: Counts what has happened.
         """
         self._tables = tables
         self.tolerance = tolerance
         self._clock = clock
+        self.seen = seen
         self._before: dict[str, dict[str, _Before]] = {}
         self._deliveries = Deliveries(tables, self.broken)
         self._definitions: dict[str, DefinitionKey] = {}
@@ -73,6 +76,8 @@ class Watching:
         self._latest = 0
         self._deaths: Counter[str] = Counter()
         """Activations without a commit that a death has ended."""
+        self._killed: Counter[str] = Counter()
+        """Hosts that bodies of an instance have killed since its last commit."""
         self._at_once: Counter[str] = Counter()
         """How many bodies each process runs."""
         self.taken: Counter[str] = Counter()
@@ -107,6 +112,7 @@ class Watching:
                 instance.owner,
                 instance.status,
                 instance.has_ended,
+                instance.head,
                 decode_pointers(instance.packed_pointers()),
                 frozenset(instance.waits),
             )
@@ -121,8 +127,12 @@ class Watching:
         for what in differences(runner, instance):
             self.broken("T10", f"{instance.id}@{instance.revision}: the holder's {what} is not what is stored")
 
-    def after_commit(self, batch: Batch, reply: CommitReply) -> None:
-        """Check what was accepted."""
+    def after_commit(self, batch: Batch, reply: CommitReply, *, misled: str = "") -> None:
+        """Check what was accepted.
+
+        Args:
+            misled: What makes the host believe that it holds what it has lost, if anything does.
+        """
         before = self._before.pop(batch.id, {})
         if reply.now < self._latest:
             self.broken("M5", f"store time went back from {self._latest} to {reply.now}")
@@ -133,9 +143,11 @@ class Watching:
                 continue
             if outcome is TransitionOutcome.ACCEPTED:
                 self.accepted += 1
-                self._accepted(write, old, batch.session, reply.now)
+                self._accepted(write, old, batch.session, reply.now, misled)
             else:
                 self.fenced += outcome is TransitionOutcome.FENCED
+                if misled and outcome is TransitionOutcome.FENCED:
+                    self.seen[f"fenced despite {misled}"] += 1
                 self._refused(write, old)
         for start, started in zip(batch.starts, reply.starts, strict=True):
             if started is StartOutcome.CREATED:
@@ -181,17 +193,22 @@ class Watching:
         if self._definitions.setdefault(instance.id, instance.definition) != instance.definition:
             self.broken("V1", f"{name} is of {instance.definition}, and was of {self._definitions[instance.id]}")
 
-    def _accepted(self, write: TransitionWrite, old: _Before, session: str, now: Moment) -> None:
+    def _accepted(self, write: TransitionWrite, old: _Before, session: str, now: Moment, misled: str) -> None:
         name = f"{write.instance_id}@{write.revision}"
         instance = self._tables.instances[write.instance_id]
         self._deaths.pop(instance.id, None)
+        self._killed.pop(instance.id, None)
         self._note_end(instance)
         if old.fence != write.fence:
             self.broken("L2", f"{name} was accepted with fence {write.fence}, while {old.fence} held")
+            if misled:
+                self.broken("L3", f"{name} was accepted from a host with {misled}, which had lost the instance")
         if old.owner not in {session, None}:
             self.broken("L1", f"{name} was accepted from {session}, while {old.owner} held the instance")
         if old.has_ended:
             self.broken("T7", f"{name} was accepted although the instance had ended {old.status}")
+        if says_nothing(write.changes, old.head):
+            self.broken("Q3", f"{name} was written, and says nothing")
         if instance.revision != old.revision + 1:
             self.broken("T3", f"{name} led to revision {instance.revision}")
         for gone in write.changes.unsubscribe:
@@ -285,6 +302,12 @@ class Watching:
         for instance in self._tables.live.values():
             if instance.owner == session and instance.activations:
                 self._deaths[instance.id] += 1
+
+    def killed(self, instance_id: str) -> None:
+        """A body of an instance takes its host down."""
+        self._killed[instance_id] += 1
+        if self._killed[instance_id] > QUARANTINE_AFTER + 1:  # the activation of a start is not counted
+            self.broken("W2", f"{instance_id} has killed {self._killed[instance_id]} hosts, and is not suspended")
 
     # Bodies
 

@@ -12,8 +12,9 @@ from wfe.testing.simulation.building import build
 from wfe.testing.simulation.clocks import SkewedClock
 from wfe.testing.simulation.ledger import BodyEntry, Ledger
 from wfe.testing.simulation.loop import Process, SimulatedLoop
-from wfe.testing.simulation.machines import LEASE_TTL, HostGone, Life, SimulatedMachine
+from wfe.testing.simulation.machines import HostGone, Life, SimulatedMachine
 from wfe.testing.simulation.network import Network
+from wfe.testing.simulation.ownership import Ownership
 from wfe.testing.simulation.provider import Exchange
 from wfe.testing.simulation.shapes import Work, nodes_of
 from wfe.testing.simulation.trace import Trace
@@ -48,7 +49,8 @@ class World:
         self.ledger = Ledger()
         drifts = any(machine.drift > 0 for machine in scenario.machines)
         tolerance = 0.005 + (2 * scenario.weather.usual if drifts else 0.0)
-        self.watching = Watching(self.tables, int(tolerance * 1_000_000), loop.time)
+        self.watching = Watching(self.tables, int(tolerance * 1_000_000), loop.time, self.seen)
+        self.ownership = Ownership(self.tables, self.watching.broken, loop.time, self.seen)
         self.definitions = [build(plan) for plan in scenario.plans]
         self.plans = {plan.id: plan for plan in scenario.plans}
         children = {child for plan in scenario.plans for child in plan.children}
@@ -106,6 +108,7 @@ class World:
     def host_died(self, life: Life) -> None:
         """Note the end of a process, whatever ended it."""
         self.killed += 1
+        self.ownership.died(life)
         core = life.core
         if core is not None:
             self.watching.died(core.session_id)
@@ -119,6 +122,7 @@ class World:
             return False
         self._deaths[place] += 1
         self.seen["poison"] += 1
+        self.watching.killed(context.workflow.id)
         return True
 
     def suspended(self) -> list[str]:
@@ -146,36 +150,52 @@ class World:
         if life.trap == "before commit":
             life.kill("killed before a commit")
             raise HostGone(life.name)
+        self.ownership.requested(batch.session)
+        self.ownership.before_taking()
         self.watching.before_commit(life, batch)
 
     def after_commit(self, process: Process, batch: Batch, reply: CommitReply) -> None:
         life = _life(process)
         outcomes = [*reply.transitions, *reply.starts, *(each.outcome for each in reply.publishes), *reply.inbox]
         self.trace.note(life.name, f"committed: {' '.join(str(getattr(each, 'value', each)) for each in outcomes)}")
-        self.watching.after_commit(batch, reply)
+        self.watching.after_commit(batch, reply, misled=life.misled())
+        self.ownership.after_taking(each.id for each in reply.taken)
         self.seen.update(f"commit {getattr(each, 'value', each)}" for each in outcomes)
         if life.trap == "after commit":
             life.kill("killed after a commit")
 
-    def after_claim(self, process: Process, session: str, reply: ClaimReply) -> None:
-        del session
+    def before_claim(self, ids: Sequence[str] | None) -> None:
+        self.ownership.before_taking(ids)
+
+    def after_claim(self, process: Process, reply: ClaimReply, *, even_idle: bool) -> None:
         life = _life(process)
         if reply.instances:
             self.trace.note(life.name, f"took {' '.join(f'{each.id}/{each.fence}' for each in reply.instances)}")
         self.watching.after_claim(reply)
+        self.ownership.after_taking([each.id for each in reply.instances], even_idle=even_idle)
         if life.trap == "after claim" and reply.instances:
             life.kill("killed after a claim")
 
-    def after_release(self, ids: Sequence[str]) -> None:
+    def after_release(self, session: str, ids: Sequence[str]) -> None:
+        self.ownership.requested(session)
         self.watching.released(ids)
 
-    def renewed(self, process: Process) -> None:
+    def renewed(self, process: Process, *, truly: bool = True) -> None:
         life = _life(process)
+        life.is_lied_to = not truly
+        life.is_undisturbed = truly
         self._last_renewed[life.name] = life.clock.monotonic()
 
     def session_begun(self, process: Process, session: str) -> None:
         self.renewed(process)
+        _life(process).session = session
         self.watching.session_begun(_life(process).name, session)
+
+    def not_renewed(self, process: Process) -> None:
+        _life(process).is_undisturbed = False
+
+    def session_ends(self, session: str) -> None:
+        self.ownership.session_ends(session)
 
     # What bodies tell
 
@@ -187,7 +207,9 @@ class World:
         limit = self.scenario.machines[life.machine].max_concurrency
         # A body with a time limit is a task of a task.
         was_ready = life.process.was_just_paused(2 if self._is_limited(context, step) else 1)
-        self.watching.begun(life, entry, last_renewed=last, ttl=LEASE_TTL, limit=limit, was_ready=was_ready)
+        self.watching.begun(
+            life, entry, last_renewed=last, ttl=life.settings.lease_ttl, limit=limit, was_ready=was_ready
+        )
 
     def _is_limited(self, context: StepExecutionContext[Data], step: str) -> bool:
         plan = self.plans[context.workflow.definition_id]
