@@ -16,7 +16,7 @@ from wfe.host.settings import checked_text
 from wfe.model.context import UNTOUCHED, LoopFrame, StepBody, StepExecutionContext, StepInfo, WorkflowInfo
 from wfe.model.definition import Field
 from wfe.model.document import EMPTY_DOCUMENT, Patch, decode_plain, encode_typed, patch_between
-from wfe.model.errors import Cancelled, DataError, WfeError
+from wfe.model.errors import Cancelled, DataError, HostDied, WfeError
 from wfe.model.instance import Heartbeat
 from wfe.model.message import Answered, Failed
 from wfe.model.moment import to_datetime
@@ -154,6 +154,19 @@ class BodyRun:
             if self.stopping and isinstance(error, Cancelled):
                 return None  # it learnt from a heartbeat that it shall end
             return await self._failed_unless_stopped(error)
+
+    async def host_died(self) -> Failed | None:
+        """Make the failure of the attempt, which another host had begun and did not end. None: it was stopped."""
+        pointer = self._pointer
+        error = HostDied(
+            f"Attempt {pointer.attempt} of step {pointer.step!r} was begun and has no result: its host died, or lost "
+            "its session."
+        )
+        try:
+            self._make_context(self._state.data, self._state.values)
+        except BaseException as second:  # noqa: BLE001 - what would have been the failure of the attempt
+            return await self._failed_unless_stopped(second)
+        return await self._failed_unless_stopped(error)
 
     # Calling
 
