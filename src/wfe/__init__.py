@@ -74,6 +74,9 @@ if TYPE_CHECKING:
         EventTimeout as EventTimeout,
     )
     from wfe.model.errors import (
+        HostDied as HostDied,
+    )
+    from wfe.model.errors import (
         InvalidStateTransition as InvalidStateTransition,
     )
     from wfe.model.errors import (
@@ -219,6 +222,7 @@ _PLACES = {
     "DefinitionError": "wfe.model.errors",
     "DefinitionNotFound": "wfe.model.errors",
     "EventTimeout": "wfe.model.errors",
+    "HostDied": "wfe.model.errors",
     "InvalidStateTransition": "wfe.model.errors",
     "LeaseLost": "wfe.model.errors",
     "ProviderUnavailable": "wfe.model.errors",
@@ -283,6 +287,7 @@ __all__ = [
     "Fail",
     "Fixed",
     "Heartbeat",
+    "HostDied",
     "InvalidStateTransition",
     "LeaseLost",
     "LifecycleEvent",

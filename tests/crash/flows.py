@@ -272,6 +272,25 @@ def _poison() -> WorkflowDefinition[Data]:
     return WorkflowBuilder[Data]().start_with(kill_the_host).id("poison").build("poison")
 
 
+def _counted() -> WorkflowDefinition[Data]:
+    async def die_twice(context: Context) -> None:
+        with _ledger().body(context):
+            if context.attempt <= 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            _count(context)
+
+    return (
+        WorkflowBuilder[Data]()
+        .start_with(die_twice)
+        .id("counted")
+        .retry(RetryPolicy(max_attempts=3, backoff=Fixed(timedelta(milliseconds=20))))
+        .count_crashes()
+        .then(_body(_count))
+        .id("after")
+        .build("counted")
+    )
+
+
 def _slow() -> WorkflowDefinition[Data]:
     async def slow(context: Context) -> None:
         with _ledger().body(context):
@@ -296,6 +315,7 @@ def definitions() -> list[WorkflowDefinition[Data]]:
         _endless,
         _gated,
         _poison,
+        _counted,
         _slow,
     )
     return [make() for make in makers]
@@ -386,6 +406,7 @@ _OUTCOMES: dict[str, Callable[[str], tuple[Data, dict[str, int]]]] = {
     "retry": lambda _: ({"attempt": 3, "count": 1}, {"third time": 1, "after": 1}),
     "child": lambda _: ({"count": 42}, {"one": 1, "two": 1}),
     "poison": lambda _: ({"count": 1}, {"poison": 1}),
+    "counted": lambda _: ({"count": 2}, {"counted": 1, "after": 1}),
     "slow": lambda _: ({"count": 1}, {"slow": 1}),
     "gated": lambda _: ({"count": 4}, {"first": 1, "stuck": 1, "stuck thread": 1, "last": 1}),
     "parent": lambda _: ({"before": 1, "from child": 42, "count": 1}, {"before": 1, "after": 1}),

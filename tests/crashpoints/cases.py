@@ -80,7 +80,7 @@ def strike(scenario: Scenario, make_place: Callable[[], Place], blow: Blow, calm
     outcome, gate, problems, begins = _run(scenario, make_place, blow)
     if outcome is not None:
         problems += differences(outcome, calm.outcome)
-    allowed = 1 if blow.mode in _CRASHES else 0
+    allowed = 1 if blow.mode in _CRASHES and not scenario.counts_crashes else 0
     repeats = {each: count - max(1, calm.begins[each]) for each, count in begins.items()}
     problems += [f"{which} began {count} times more" for which, count in repeats.items() if count > allowed]
     return Verdict(blow, gate.has_struck, tuple(problems), sum(repeats.values()))

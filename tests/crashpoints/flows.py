@@ -279,6 +279,33 @@ def _suspends(name: str) -> Scenario:
     return Scenario(name, build, drive, {"a": "complete"})
 
 
+def _counting(name: str) -> Scenario:
+    """Every step counts crashes, beside others and again after a pause; attempts are left for one crash."""
+
+    def build(pace: float) -> list[WorkflowDefinition[Any]]:
+        policy = _retrying(4, pace)
+        flow = (
+            WorkflowBuilder[Any]()
+            .then(add("one"))
+            .retry(policy)
+            .count_crashes()
+            .parallel(
+                lambda left: left.then(add("left")).retry(policy).count_crashes(),
+                lambda right: right.then(_sleeps(1, pace)).retry(policy).count_crashes(),
+            )
+            .then(add("after"))
+            .retry(policy)
+            .count_crashes()
+        )
+        return [flow.build(name)]
+
+    async def drive(client: Client) -> None:
+        await client.start(name, "a")
+        await client.end("a")
+
+    return Scenario(name, build, drive, {"a": "complete"}, counts_crashes=True)
+
+
 _ITEMS = {"items": [3, 1, 4, 1]}
 
 FLOWS = (
@@ -310,4 +337,5 @@ FLOWS = (
     _flow("error-rules", _rules, "failed"),
     _flow("terminate-rule", _terminate, "terminated"),
     _suspends("suspend-rule"),
+    _counting("counted-crashes"),
 )

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from wfe import HostDied
 from wfe.host.views import errors_from, events_from
 from wfe.model.status import LifecycleKind, WorkflowStatus
 from wfe.ports.store import ListFilter
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "differences", "look"]
 
 
+_DIED = "its host died"
+"""What the failure says of an attempt that was cut off, of a step that counts crashes."""
+
+
 @dataclass(frozen=True)
 class _Instance:
     """One instance. Nothing here depends on the numbers that pointers got, or on how branches interleaved."""
@@ -32,7 +37,7 @@ class _Instance:
     whole: tuple[str, ...]
     """What was announced of the instance as such, in order."""
     steps: Counter[tuple[str, ...]]
-    """For each pointer, what was announced of it, in order."""
+    """For each pointer, what was announced of it, in order; attempts that a crash cut off, and that count, left out."""
     errors: Counter[tuple[str, int, str, str]]
     inbox: int
     children: tuple[_Instance, ...]
@@ -105,26 +110,43 @@ async def _read(admin: Provider, row: InstanceRow, children: dict[str, list[Inst
         row.blocked_reason,
         tuple(_said(event) for event in history if event.pointer_id is None),
         _by_pointer(history),
-        Counter(_error(error) for error in errors),
+        _errors(errors),
         len(inbox),
         tuple(sorted(own, key=lambda child: child.sort_key)),
     )
 
 
-def _said(event: LifecycleEvent) -> str:
-    return " ".join(filter(None, [event.kind, event.step, str(event.attempt or ""), event.error]))
+def _said(event: LifecycleEvent, died: int = 0) -> str:
+    return " ".join(filter(None, [event.kind, event.step, str((event.attempt or died) - died or ""), event.error]))
 
 
 def _by_pointer(history: list[LifecycleEvent]) -> Counter[tuple[str, ...]]:
     said: dict[str, list[str]] = {}
+    died: Counter[str] = Counter()
+    restarted: set[str] = set()
     for event in history:
-        if event.pointer_id is not None and event.kind is not LifecycleKind.DATA_OVERWRITTEN:
-            said.setdefault(event.pointer_id, []).append(_said(event))
+        number = event.pointer_id
+        if number is None or event.kind is LifecycleKind.DATA_OVERWRITTEN:
+            continue
+        if event.kind is LifecycleKind.STEP_RETRYING and _DIED in (event.error or ""):
+            died[number] += 1
+            restarted.add(number)
+        elif event.kind is LifecycleKind.STEP_STARTED and number in restarted:
+            restarted.discard(number)
+        else:
+            said.setdefault(number, []).append(_said(event, died[number]))
     return Counter(tuple(each) for each in said.values())
 
 
-def _error(error: StepError) -> tuple[str, int, str, str]:
-    return error.step, error.attempt, error.code, error.message
+def _errors(errors: list[StepError]) -> Counter[tuple[str, int, str, str]]:
+    found: Counter[tuple[str, int, str, str]] = Counter()
+    died: Counter[str] = Counter()
+    for error in errors:
+        if error.code == HostDied.code:
+            died[error.pointer_id] += 1
+        else:
+            found[error.step, error.attempt - died[error.pointer_id], error.code, error.message] += 1
+    return found
 
 
 def differences(got: Outcome, wanted: Outcome) -> list[str]:

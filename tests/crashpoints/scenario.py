@@ -40,6 +40,8 @@ class Scenario:
     """Let two batches be under way at once, as on PostgreSQL."""
     about: tuple[str, ...] = ()
     """Failpoints that few other scenarios reach: a short run strikes each of them here in every mode."""
+    counts_crashes: bool = False
+    """Whether each step with a body counts crashes: then no attempt of any begins twice."""
     event_retention: float = 600.0
     limit: float = 200.0
     """Seconds after which a run is stuck."""

@@ -12,7 +12,7 @@ from wfe.authoring.builder_checks import check_steps, check_whole
 from wfe.authoring.builder_drafts import BlockDraft, StepDraft, walk
 from wfe.authoring.builder_ids import give_ids
 from wfe.model.context import StepAttributes, step_attributes
-from wfe.model.definition import Block, Policies, Step, StepKind, WorkflowDefinition
+from wfe.model.definition import NO_POLICIES, Block, Policies, Step, StepKind, WorkflowDefinition
 from wfe.model.errors import DefinitionError
 from wfe.model.moment import microseconds
 from wfe.model.policies import ErrorBehavior, Retry, RetryPolicy
@@ -142,6 +142,6 @@ def _policies(draft: StepDraft) -> Policies | None:
     timeout = draft.timeout or attributes.timeout
     if draft.kind is StepKind.WAIT_FOR:
         timeout = None
-    if draft.error is None and retry is None and timeout is None:
-        return None
-    return Policies(draft.error, retry, timeout)
+    count_crashes = attributes.count_crashes if draft.count_crashes is None else draft.count_crashes
+    policies = Policies(draft.error, retry, timeout, count_crashes)
+    return None if policies == NO_POLICIES else policies

@@ -50,6 +50,7 @@ class StepDraft:
     error: ErrorBehavior | None = None
     retry: RetryPolicy | None = None
     timeout: timedelta | None = None
+    count_crashes: bool | None = None
     problems: list[str] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
     """Slots whose value is a problem already, so that their absence is none."""

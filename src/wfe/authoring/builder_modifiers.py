@@ -119,6 +119,21 @@ class StepModifiers(Chain[D]):
         draft.timeout = attempt(draft, "timeout", lambda: positive_duration(duration))
         return self
 
+    def count_crashes(self, count: bool = True) -> Self:  # noqa: FBT001, FBT002 - reads as what it sets
+        """Count the death of the host in the middle of an attempt as a failure of the attempt (`HostDied`).
+
+        Each attempt is recorded before its body begins, which is one more commit. Without it a crash is no failure,
+        and the attempt is repeated by whoever takes the instance next.
+        """
+        draft = self._last("count_crashes")
+        _need_body(draft.kind, draft.problems, "count_crashes")
+        if draft.count_crashes is not None:
+            draft.problems.append("count_crashes is given twice")
+        if count not in {True, False}:
+            draft.problems.append(f"count_crashes takes True or False, got {count!r:.80}")
+        draft.count_crashes = count
+        return self
+
     def outcomes(self, cases: Mapping[Any, Block[D]], default: Block[D] | None = None) -> Self:
         """Say where the body's `ExecutionResult.outcome(value)` leads; afterwards the chain goes on here.
 

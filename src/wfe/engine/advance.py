@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, assert_never
 
 from wfe.engine import flow
-from wfe.engine.answering import answered, attempt_failed, body_stopped
+from wfe.engine.answering import answered, attempt_failed, begun, body_stopped
 from wfe.engine.control import controlled, stopped_if_idle
 from wfe.engine.passing import child_ended, event_matched, go_on, time_passed
 from wfe.engine.transition import Draft, Transition
 from wfe.model.document import Limits
 from wfe.model.message import (
     Answered,
+    Begun,
     BodyStopped,
     ChildEnded,
     Control,
@@ -82,7 +83,7 @@ def advance(
     return draft.decided()
 
 
-def _take(draft: Draft, message: Message) -> None:
+def _take(draft: Draft, message: Message) -> None:  # noqa: C901 - one case for each kind of message
     match message:
         case Answered():
             answered(draft, message)
@@ -102,6 +103,8 @@ def _take(draft: Draft, message: Message) -> None:
             child_ended(draft, message)
         case BodyStopped():
             body_stopped(draft, message)
+        case Begun():
+            begun(draft, message)
         case _:
             assert_never(message)
 

@@ -12,7 +12,7 @@ from wfe.engine.failing import OUTCOME, fail, fail_by
 from wfe.engine.timers import wake_time
 from wfe.engine.transition import Draft
 from wfe.model.errors import DataError
-from wfe.model.message import Answered, BodyStopped, Failed
+from wfe.model.message import Answered, Begun, BodyStopped, Failed
 from wfe.model.moment import from_datetime, microseconds
 from wfe.model.pointer import ErrorRecord, Pointer
 from wfe.model.result import (
@@ -32,12 +32,19 @@ from wfe.model.status import LifecycleKind, WorkflowStatus
 if TYPE_CHECKING:
     from wfe.model.moment import Moment
 
-__all__ = ["answered", "attempt_failed", "body_stopped"]
+__all__ = ["answered", "attempt_failed", "begun", "body_stopped"]
 
 _replace = msgspec.structs.replace
 
 _FIRST_POLL = 1_000_000
 _LONGEST_POLL = 60_000_000
+
+
+def begun(draft: Draft, message: Begun) -> None:
+    """A body that counts crashes is about to begin. It begins only if this records it; else it is told to wait."""
+    pointer = _current(draft, message.pointer, message.attempt)
+    if pointer is not None and pointer.begun is not message.counts and not (message.counts and draft.halted):
+        draft.put(_replace(pointer, begun=message.counts))
 
 
 def answered(draft: Draft, message: Answered) -> None:
@@ -101,7 +108,8 @@ def _act(draft: Draft, pointer: Pointer, message: Answered) -> None:  # noqa: C9
         case Persist():
             _poll(draft, pointer, result, message.persisted)
         case Branch():
-            _branch(draft, _replace(pointer, persisted=message.persisted, event=b"", polls=0), result, message.items)
+            pointer = _replace(pointer, persisted=message.persisted, event=b"", polls=0, begun=False)
+            _branch(draft, pointer, result, message.items)
         case WaitForEvent():
             limit = None if result.timeout is None else microseconds(result.timeout)
             pointer = _replace(pointer, polls=0)
@@ -132,7 +140,7 @@ def _outcome(draft: Draft, pointer: Pointer, value: object) -> None:
     if block is None or not block.steps:
         flow.complete(draft, pointer)
         return
-    container = _replace(pointer, phase=OUTCOME, block=chosen or 0, open=1)
+    container = _replace(pointer, phase=OUTCOME, block=chosen or 0, open=1, begun=False)
     draft.put(container)
     flow.open_block(draft, container, block, -1, 0)
 
@@ -182,7 +190,10 @@ def body_stopped(draft: Draft, message: BodyStopped) -> None:
     if draft.stopping is not None:
         draft.note(LifecycleKind.STEP_CANCELLED, pointer)
         draft.remove(pointer)
-    elif draft.status is WorkflowStatus.SUSPENDED:
+        return
+    if pointer.begun and not message.host_died:
+        pointer = _replace(pointer, begun=False)
+    if draft.status is WorkflowStatus.SUSPENDED:
         draft.put(pointer.held())
     else:
         # The instance was resumed before this was read. Nobody runs the body, and nothing else would make it run.

@@ -16,7 +16,7 @@ from wfe.host.settings import checked_text
 from wfe.model.context import UNTOUCHED, LoopFrame, StepBody, StepExecutionContext, StepInfo, WorkflowInfo
 from wfe.model.definition import Field
 from wfe.model.document import EMPTY_DOCUMENT, Patch, decode_plain, encode_typed, patch_between
-from wfe.model.errors import Cancelled, DataError, WfeError
+from wfe.model.errors import Cancelled, DataError, HostDied, WfeError
 from wfe.model.instance import Heartbeat
 from wfe.model.message import Answered, Failed
 from wfe.model.moment import to_datetime
@@ -141,9 +141,6 @@ class BodyRun:
         """Run the body. None: it was stopped."""
         pointer, body = self._pointer, self._body
         try:
-            # The copy is made of the state as it is now: later transitions of parallel branches do not change it.
-            state = self._state
-            self._document, self._values, self.base = state.data, state.values, state.revision
             context = self._make_context()
             if body.is_plain:  # most bodies: a coroutine function and nothing else to see to
                 return self._answered(await body.function(context), context)  # type: ignore[misc]
@@ -158,8 +155,23 @@ class BodyRun:
                 return None  # it learnt from a heartbeat that it shall end
             return await self._failed_unless_stopped(error)
 
+    async def host_died(self) -> Failed | None:
+        """Make the failure of the attempt, which another host had begun and did not end. None: it was stopped."""
+        pointer = self._pointer
+        error = HostDied(
+            f"Attempt {pointer.attempt} of step {pointer.step!r} was begun and has no result: its host died, or lost "
+            "its session."
+        )
+        try:
+            self._make_context()
+        except BaseException as second:  # noqa: BLE001 - what would have been the failure of the attempt
+            return await self._failed_unless_stopped(second)
+        return await self._failed_unless_stopped(error)
+
     def _make_context(self) -> StepExecutionContext[Any]:
-        pointer, body = self._pointer, self._body
+        pointer, body, state = self._pointer, self._body, self._state
+        # The copy is made of the state as it is now: later transitions of parallel branches do not change it.
+        self._document, self._values, self.base = state.data, state.values, state.revision
         timeout = body.timeout
         self._context = context = StepExecutionContext(
             self,

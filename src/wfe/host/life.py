@@ -428,6 +428,8 @@ async def _drain(core: HostCore, timeout: float) -> None:
         if not bodies or left <= 0:
             break
         await asyncio.wait(bodies, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+    for runner in core.runners.values():
+        runner.end_in_good_order()
     await asyncio.sleep(0)
     try:
         async with asyncio.timeout(max(1.0, deadline - core.monotonic())):

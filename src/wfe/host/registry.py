@@ -31,6 +31,7 @@ class Body:
         "attributes",
         "concurrency",
         "concurrency_key",
+        "counts_crashes",
         "executor",
         "function",
         "has_templates",
@@ -45,7 +46,13 @@ class Body:
     )
 
     def __init__(
-        self, step: Step, function: Callable[..., Any] | None, executor: StepExecutor | None, timeout: timedelta | None
+        self,
+        step: Step,
+        function: Callable[..., Any] | None,
+        executor: StepExecutor | None,
+        timeout: timedelta | None,
+        *,
+        counts_crashes: bool,
     ) -> None:
         self.step = step
         self.function = function
@@ -59,6 +66,8 @@ class Body:
         self.concurrency = self.attributes.concurrency if executor is None else executor.max_running
         """How many run at once on this host; None: as many as it has room for."""
         self.concurrency_key = step.step_type
+        self.counts_crashes = counts_crashes
+        """Whether each attempt is recorded before it begins."""
         self.is_plain = (
             self.is_async
             and executor is None
@@ -130,8 +139,14 @@ class Registration:
                 missing.append(f"step type {step.step_type!r} of step {step.id!r}")
                 continue
             policies = self.definition.policies_of(step.id)
-            timeout = policies.timeout or self.definition.default_policies.timeout
-            self.bodies[step.id] = Body(step, function, executor, timeout)
+            default = self.definition.default_policies
+            self.bodies[step.id] = Body(
+                step,
+                function,
+                executor,
+                policies.timeout or default.timeout,
+                counts_crashes=policies.count_crashes or default.count_crashes,
+            )
         self.missing = tuple(missing)
 
 

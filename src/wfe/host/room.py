@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from wfe.host.bodies import BodyRun, BodySurroundings
-from wfe.model.message import BodyStopped
+from wfe.model.message import Answered, Begun, BodyStopped, Failed
 
 if TYPE_CHECKING:
     from wfe.engine.state import InstanceState
@@ -76,7 +76,9 @@ class Room:
                 continue
             runner.awaited.discard(number)
             loops = _loops(runner.state, pointer.scope, pointer.index) if pointer.scope else ()
-            self._begin(runner, number, BodyRun(self._around, registration, body, runner.state, pointer, loops))
+            run = BodyRun(self._around, registration, body, runner.state, pointer, loops)
+            work = self._run_recorded if body.counts_crashes else self._run
+            self._begin(runner, number, run, work(runner, number, run))
 
     def _admit_next(self) -> None:
         """One that was let in does not begin: the next in line gets the place of its type that it would have taken."""
@@ -95,11 +97,11 @@ class Room:
         self._running_of[key] = self._running_of.get(key, 0) + 1
         return True
 
-    def _begin(self, runner: Runner, number: int, run: BodyRun) -> None:
+    def _begin(self, runner: Runner, number: int, run: BodyRun, work: Coroutine[Any, Any, None]) -> None:
         runner.bodies[number] = run
         self.active += 1
         # The watchdog names the task that holds up the loop.
-        task = self._loop.create_task(self._run(runner, number, run), name=f"{run.step} of instance {runner.id}")
+        task = self._loop.create_task(work, name=f"{run.step} of instance {runner.id}")
         run.task = task
         self._tasks[task] = None
 
@@ -115,6 +117,20 @@ class Room:
         """Its task ends now. The task itself tells it: a callback would cost every body another turn of the loop."""
         assert run.task is not None
         self._tasks.pop(run.task, None)
+
+    async def _run_recorded(self, runner: Runner, number: int, run: BodyRun) -> None:
+        """Run a body that counts crashes: it has its place while its beginning is recorded."""
+        message: Answered | Failed | Begun | None = None
+        try:
+            if runner.state.pointers[number].begun:
+                message = await run.host_died()
+            elif await runner.record_beginning(number):
+                # Nothing begins in a host that ends, so this has not begun either.
+                message = runner.not_begun(number) if self._draining() else await run.answer()
+        finally:
+            self._over(run)
+            self._leave(run)
+        runner.body_done(number, run, message)
 
     def _leave(self, run: BodyRun) -> None:
         """Free the place of a body, once."""

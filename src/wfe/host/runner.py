@@ -16,11 +16,12 @@ from wfe.engine.advance import advance
 from wfe.engine.inbox import unpack
 from wfe.host.errors_of import record_of
 from wfe.model.errors import DataError
-from wfe.model.message import Answered, BodyStopped, Control, ControlVerb, Failed, Message, Started, TimePassed
+from wfe.model.message import Answered, Begun, BodyStopped, Control, ControlVerb, Failed, Message, Started, TimePassed
 from wfe.model.status import LifecycleKind, WorkflowStatus
 from wfe.ports.store import InboxRow, TransitionOutcome, TransitionWrite
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from wfe.engine.asking import Asker
@@ -45,8 +46,8 @@ class Runner:
     """Holds one instance for this host."""
 
     __slots__ = (
-        "asker", "awaited", "bodies", "committing", "core", "fence", "held", "id", "inflight", "is_in_doubt",
-        "known_rows", "mailbox", "must_write", "noted_wake",
+        "asker", "awaited", "beginning", "bodies", "committing", "core", "fence", "held", "id", "inflight",
+        "is_in_doubt", "known_rows", "mailbox", "must_write", "noted_wake",
         "registration", "rows", "scheduled", "since", "state", "transition",
     )  # fmt: skip
 
@@ -79,6 +80,8 @@ class Runner:
         """The wake time that the host's heap has for this instance."""
         self.awaited: set[int] = set()
         """Pointers whose bodies wait for room on this host."""
+        self.beginning: dict[int, asyncio.Future[bool]] = {}
+        """Pointers whose bodies begin once that is recorded."""
         self.since = core.monotonic()
         """When this activation began, or last committed."""
 
@@ -94,7 +97,7 @@ class Runner:
         idle = self._idle()
         if not may_run:
             # Their host died: they run again once the instance is resumed, not because a message was read.
-            self.mailbox.extend(BodyStopped(number) for number in idle)
+            self.mailbox.extend(BodyStopped(number, host_died=True) for number in idle)
         for row in inbox:
             self.receive(row)
         if state.head.next_pointer == 1 and self.registration is not None:
@@ -150,7 +153,24 @@ class Runner:
         self.must_write = True
         self.deliver(TimePassed())
 
-    def body_done(self, number: int, run: BodyRun, message: Answered | Failed | None) -> None:
+    def record_beginning(self, number: int) -> asyncio.Future[bool]:
+        """Have it recorded that a body begins. The answer says whether it may."""
+        future = self.beginning[number] = self.core.loop.create_future()
+        self.deliver(Begun(number, self.state.pointers[number].attempt))
+        return future
+
+    def not_begun(self, number: int) -> Begun:
+        """Take back the record of a beginning."""
+        return Begun(number, self.state.pointers[number].attempt, counts=False)
+
+    def end_in_good_order(self) -> None:
+        """This host ends by itself: that it cuts bodies off counts for none of them."""
+        for number in self.bodies:
+            pointer = self.state.pointers.get(number)
+            if pointer is not None and pointer.begun:
+                self.deliver(self.not_begun(number))
+
+    def body_done(self, number: int, run: BodyRun, message: Answered | Failed | Begun | None) -> None:
         """A body has ended."""
         if self.bodies.get(number) is run:
             del self.bodies[number]
@@ -295,6 +315,8 @@ class Runner:
         for note in transition.notes:
             if note.kind is LifecycleKind.DATA_OVERWRITTEN:
                 _log.warning("Instance %s: %s", self.id, note.detail)
+        if self.beginning:
+            self._let_begin()
         core = self.core
         self.since = core.monotonic()
         core.went_on(self)
@@ -312,6 +334,18 @@ class Runner:
             elif transition.run:
                 core.bodies.run(self, transition.run)
             self._go_on(transition, unread=unread)
+
+    def _let_begin(self) -> None:
+        """Tell bodies whose beginning is recorded to begin, and others that they shall not."""
+        head = self.state.head
+        halted = head.status is not WorkflowStatus.RUNNABLE or head.stopping is not None
+        for number, future in list(self.beginning.items()):
+            pointer = self.state.pointers.get(number)
+            is_over = halted or pointer is None or not pointer.runs_body
+            if is_over or (pointer is not None and pointer.begun):
+                del self.beginning[number]
+                if not future.done():
+                    future.set_result(not is_over)
 
     def _go_on(self, transition: Transition, *, unread: bool) -> None:
         """The instance is still held: see what else there is to do for it."""

@@ -427,6 +427,8 @@ class StepAttributes:
     """Where the host runs a body that is not a coroutine."""
     concurrency: int | None = None
     """How many runs of this body a host allows at once; None: as many as it has room for."""
+    count_crashes: bool = False
+    """Whether the death of its host in the middle of an attempt is a failure of the attempt."""
 
 
 NO_ATTRIBUTES: Final = StepAttributes()
@@ -442,6 +444,7 @@ def step(
     retry: RetryPolicy | None = None,
     executor: OneOf["thread", "process"] = "thread",
     concurrency: int | None = None,
+    count_crashes: bool = False,
 ) -> Callable[[_F], _F]: ...
 def step(
     name: _F | str | None = None,
@@ -450,6 +453,7 @@ def step(
     retry: RetryPolicy | None = None,
     executor: OneOf["thread", "process"] = "thread",
     concurrency: int | None = None,
+    count_crashes: bool = False,
 ) -> _F | Callable[[_F], _F]:
     """Mark a function (or a `StepBody` class) as a step body, with a stable step type and defaults.
 
@@ -461,13 +465,15 @@ def step(
         retry: Retry policy for steps that set neither `retry` nor `on_error(Retry(…))`.
         executor: `process` runs a plain function in a process of its own pool, for work that holds the interpreter.
         concurrency: How many runs of the body a host allows at once.
+        count_crashes: Count the death of the host in the middle of an attempt as a failure of it, for steps that do not
+            say `count_crashes(…)` themselves.
 
     Raises:
         ValueError: A setting is not possible.
     """
     if name is not None and not isinstance(name, str):
         return _attach(name, StepAttributes())
-    attributes = StepAttributes(name, _limit(timeout), retry, executor, concurrency)
+    attributes = StepAttributes(name, _limit(timeout), retry, executor, concurrency, count_crashes)
     _check(attributes)
     return partial(_attach, attributes=attributes)
 

@@ -152,6 +152,7 @@ class Policies:
     timeout: timedelta | None = None
     """Limit of one attempt."""
     count_crashes: bool = False
+    """Whether each attempt is recorded before its body begins, so that the death of its host is a failure of it."""
 
     def attempts_rule(self, default: Policies) -> RetryPolicy | Retry | None:
         """Find what alone decides on further attempts of the step that these are the policies of; None: there are none.

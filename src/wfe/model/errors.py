@@ -10,7 +10,7 @@ WfeError
 │   ├── UnknownOption, StaleToken, ShuttingDown
 │   └── WaitTimeout (also a TimeoutError)
 ├── outcome: how a step or an instance ended
-│   ├── StepFailed ── StepTimeout, EventTimeout, ChildWorkflowFailed
+│   ├── StepFailed ── StepTimeout, EventTimeout, ChildWorkflowFailed, HostDied
 │   ├── WorkflowTimeout
 │   └── Cancelled
 ├── operator: the surroundings are wrong
@@ -38,6 +38,7 @@ __all__ = [
     "DefinitionError",
     "DefinitionNotFound",
     "EventTimeout",
+    "HostDied",
     "InvalidStateTransition",
     "LeaseLost",
     "ProviderUnavailable",
@@ -204,6 +205,15 @@ class StepTimeout(StepFailed):
     """One attempt of a step took longer than its timeout; its body was cancelled."""
 
     code = "step_timeout"
+
+
+class HostDied(StepFailed):
+    """The host that ran an attempt died, or lost its session, before the attempt had a result.
+
+    Only steps that count crashes fail by it; other ones are repeated, as the same attempt.
+    """
+
+    code = "host_died"
 
 
 class EventTimeout(StepFailed):

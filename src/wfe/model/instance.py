@@ -12,6 +12,7 @@ from wfe.model.errors import (
     Cancelled,
     ChildWorkflowFailed,
     EventTimeout,
+    HostDied,
     StepFailed,
     StepTimeout,
     WfeError,
@@ -128,6 +129,7 @@ class StepState:
 
 _RAISED: dict[str, type[StepFailed]] = {
     StepTimeout.code: StepTimeout,
+    HostDied.code: HostDied,
     EventTimeout.code: EventTimeout,
     ChildWorkflowFailed.code: ChildWorkflowFailed,
 }
@@ -147,7 +149,8 @@ class WorkflowResult(Generic[D]):
         """Return self when the instance is complete, else raise why not.
 
         Raises:
-            StepFailed: A step failed (`StepTimeout`, `EventTimeout`, `ChildWorkflowFailed` where that was the cause).
+            StepFailed: A step failed (`StepTimeout`, `EventTimeout`, `HostDied`, `ChildWorkflowFailed` where that was
+                the cause).
             Cancelled: It was cancelled or terminated.
         """
         if self.status is WorkflowStatus.COMPLETE:

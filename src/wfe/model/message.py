@@ -14,6 +14,7 @@ from wfe.model.status import WorkflowStatus
 
 __all__ = [
     "Answered",
+    "Begun",
     "BodyStopped",
     "ChildEnded",
     "Control",
@@ -78,6 +79,17 @@ class TimePassed(msgspec.Struct, frozen=True, gc=False):
     """Timers may be due; also sent to go on with pointers that are PENDING."""
 
 
+class Begun(msgspec.Struct, frozen=True, gc=False):
+    """The body of a step that counts crashes is about to begin: to be recorded first.
+
+    Without `counts`, the record is taken back: the body did not begin after all, or its host ends in good order.
+    """
+
+    pointer: int
+    attempt: int
+    counts: bool = True
+
+
 class Answered(msgspec.Struct, frozen=True, gc=False):
     """A body has answered. `pointer` and `attempt` say which; a late answer of an earlier attempt is dropped."""
 
@@ -112,6 +124,10 @@ class BodyStopped(msgspec.Struct, frozen=True, gc=False):
     """A body that was asked to stop has stopped, without an answer that counts."""
 
     pointer: int
+    host_died: bool = False
+    """It was cut off with its host: an attempt that was recorded as begun counts, once the instance may go on."""
 
 
-Message: TypeAlias = Started | TimePassed | Answered | Failed | BodyStopped | EventMatched | Control | ChildEnded
+Message: TypeAlias = (
+    Started | TimePassed | Begun | Answered | Failed | BodyStopped | EventMatched | Control | ChildEnded
+)

@@ -69,6 +69,7 @@ class Pointer(
         "error": "r",
         "child": "z",
         "awaits": "g",
+        "begun": "m",
     },
 ):
     """Where one branch stands."""
@@ -123,6 +124,8 @@ class Pointer(
     """Id of the child instance that it waits for."""
     awaits: str = ""
     """Which event it waits for, in words."""
+    begun: bool = False
+    """Whether this attempt was recorded as begun, and has no result yet: only for steps that count crashes."""
 
     @property
     def attempt(self) -> int:
@@ -162,7 +165,7 @@ class Pointer(
         """It pauses until a time, and runs again then."""
         self._require("put to sleep", PointerStatus.RUNNING, PointerStatus.PENDING)
         return msgspec.structs.replace(
-            self, status=PointerStatus.SLEEPING, wake=until, persisted=persisted, event=b"", polls=polls
+            self, status=PointerStatus.SLEEPING, wake=until, persisted=persisted, event=b"", polls=polls, begun=False
         )
 
     def waited(self, until: Moment, persisted: bytes = b"", child: str = "", awaits: str = "") -> Pointer:
@@ -177,6 +180,7 @@ class Pointer(
             waits=self.waits + 1,
             child=child,
             awaits=awaits,
+            begun=False,
         )
 
     def received(self, event: bytes, sequence: int) -> Pointer:
@@ -203,6 +207,7 @@ class Pointer(
             error=error,
             child="",
             awaits="",
+            begun=False,
         )
 
     def gave_up(self, error: ErrorRecord) -> Pointer:
@@ -222,6 +227,7 @@ class Pointer(
             budget=self.budget + 1,
             error=error,
             awaits="",
+            begun=False,
         )
 
     def rearmed(self) -> Pointer:

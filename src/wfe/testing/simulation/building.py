@@ -245,6 +245,8 @@ class _Making:
             builder.when(_below(node.id, node.jumps)).go_to(node.back_to)
         if node.hangs and self._plan.patience is None:
             builder.timeout(_LIMIT)
+        if node.counts:
+            builder.count_crashes()
         if node.answer == "outcome":
             builder.outcomes({number: self._nested(block, looped=looped) for number, block in enumerate(node.blocks)})
         elif node.answer == "branch":

@@ -43,6 +43,7 @@ CONSTRUCTS = (
     "sub_workflow", "sub_workflow abandon", "nested three deep", "default_retry", "default_on_error",
     "default_timeout", "workflow_timeout", "retry fixed", "retry linear", "retry exponential", "on_error retry",
     "fails by answer", "fails fatal", "fails not on", "fails raise", "timeout", "poison",
+    "count_crashes",
 )  # fmt: skip
 """Of definitions: counted when an instance has reached it."""
 
@@ -50,7 +51,7 @@ OUTCOMES = (
     "workflow completed", "workflow failed", "workflow cancelled", "workflow terminated", "workflow suspended",
     "workflow resumed", "step started", "step succeeded", "step failed", "step retrying", "step skipped",
     "step sleeping", "step waiting", "step cancelled", "data overwritten", "error event_timeout", "error step_timeout",
-    "error workflow_timeout", "error child_workflow_failed", "then fail", "then continue",
+    "error workflow_timeout", "error host_died", "error child_workflow_failed", "then fail", "then continue",
     "then suspend", "then terminate",
     "commit accepted", "commit fenced", "commit stale", "commit wait_gone", "commit created", "commit exists",
     "commit conflict", "quarantined", "blocked",
@@ -172,6 +173,8 @@ def _of_work(node: Work) -> Iterator[str]:
         yield "go_to" if node.back_to else _ANSWERS[node.answer]
     if node.fails:
         yield "fails by answer" if node.how == "answer" else f"fails {node.how}"
+    if node.counts:
+        yield "count_crashes"
     if node.fails or node.hangs:
         yield f"then {node.rule.final}"
         if node.rule.attempts > 1:

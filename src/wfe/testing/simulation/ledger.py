@@ -25,6 +25,8 @@ class BodyEntry:
     key: str
     holds: bool
     """Whether the host's session lived and held the instance at that moment, by the store's truth."""
+    counts: bool = False
+    """Whether its step counts crashes."""
 
 
 @dataclass

@@ -42,7 +42,8 @@ RULES: dict[str, Rule] = {
     "T2": _rule("A recorded result is never overwritten.", "watching.Watching.after_commit"),
     "T3": _rule("The revisions of an instance form a chain without gaps.", "announced.Announcements.histories"),
     "T4": _rule(
-        "A body begins at least once; again with the same key and attempt, only if its host lost the instance.",
+        "A body begins at least once; again with the same key and attempt, only if its host lost the instance. One "
+        "that counts crashes begins after that is recorded by its holder.",
         "watching.Watching.begun",
         "announced.Announcements.bodies",
     ),

@@ -11,6 +11,7 @@ from random import Random
 from typing import TypeAlias
 
 __all__ = [
+    "MANY_ATTEMPTS",
     "Block",
     "Child",
     "Choice",
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 
+MANY_ATTEMPTS = 60
+"""More than an instance is taken: a step that counts crashes does not use them up."""
 _PATIENCE = 6.0
 """Longer than any body takes that does not hang."""
 
@@ -83,6 +86,8 @@ class Work:
     """It also writes a field that others write too."""
     kills: int = 0
     """So many times its body takes its host down as it begins."""
+    counts: bool = False
+    """It counts crashes: each use an attempt up."""
 
 
 @dataclass(frozen=True)
@@ -336,6 +341,8 @@ class _Draw:
         random = self._random
         slow = random.choice([0.0, 0.01, 0.05, 0.05, 0.5, 3.0])
         draw = random.random()
+        if draw < 0.06:
+            return self._counting(depth, slow)
         if draw < 0.5:
             return Work(self._id("work"), when=random.random() > 0.06, slow=slow, claims=random.random() < 0.15)
         if draw < 0.7:
@@ -364,6 +371,13 @@ class _Draw:
                 in_order=in_order, slow=slow,
             )  # fmt: skip
         return made
+
+    def _counting(self, depth: int, slow: float) -> Work:
+        random = self._random
+        rule = Rule(random.choice([2, MANY_ATTEMPTS]), 0.2, random.choice(["fail", "continue", "continue", "suspend"]))
+        kills = random.choice([1, 2, 7]) if depth == 0 and random.random() < 0.3 else 0
+        answer = random.choice(["next", "next", "sleep", "persist"])
+        return Work(self._id("work"), counts=True, rule=rule, kills=kills, answer=answer, slow=slow)
 
     def _failing(self, slow: float, *, simple: bool) -> Work:
         random = self._random

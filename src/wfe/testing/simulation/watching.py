@@ -87,6 +87,8 @@ class Watching:
         self._fences: dict[str, int] = {}
         self._results: dict[tuple[str, int], LifecycleKind] = {}
         self._running: dict[tuple[str, str, int], BodyEntry] = {}
+        self._begun: dict[tuple[str, int], tuple[int, int]] = {}
+        """Attempt and fence with which the beginning of a body was recorded, and has no result yet."""
         self._keys: dict[tuple[str, int], str] = {}
         self.violations: list[str] = []
         self.fenced = 0
@@ -219,12 +221,22 @@ class Watching:
         records = decode_records(write.changes.records) if write.changes.records else []
         after = decode_pointers(instance.packed_pointers())
         self._check_timers(name, old, after, records, now)
+        self._note_begun(write, old, after)
         self._note_results(write.instance_id, write.changes.records)
         self._check_written(name, write, instance)
         for text in shape_problems(instance, after):
             self.broken("T10", f"{name}: {text}")
         for text in wake_problems(instance, after, now):
             self.broken("Q1", f"{name}: {text}")
+
+    def _note_begun(self, write: TransitionWrite, old: _Before, after: Mapping[int, Pointer]) -> None:
+        """Note which bodies that count crashes were recorded as begun here, and which are not any more."""
+        for number, pointer in after.items():
+            before = old.pointers.get(number)
+            if pointer.begun and (before is None or (before.begun, before.attempt) != (True, pointer.attempt)):
+                self._begun[write.instance_id, number] = (pointer.attempt, write.fence)
+            elif before is not None and before.begun and not pointer.begun:
+                self._begun.pop((write.instance_id, number), None)
 
     def _check_timers(
         self, name: str, old: _Before, after: Mapping[int, Pointer], records: list[LogRecord], now: Moment
@@ -363,6 +375,8 @@ class Watching:
             yield "T5", f"it is not to run ({pointer})"
         elif pointer.attempt != entry.attempt:
             yield "T4", f"the attempt recorded is {pointer.attempt}"
+        elif entry.counts and self._begun.get((entry.instance, entry.pointer)) != (entry.attempt, instance.fence):
+            yield "T4", "it counts crashes, and its holder has not recorded that it begins"
 
     def ended(self, entry: BodyEntry) -> None:
         """A body is over."""

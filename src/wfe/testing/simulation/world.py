@@ -212,10 +212,12 @@ class World:
         )
 
     def _is_limited(self, context: StepExecutionContext[Data], step: str) -> bool:
-        plan = self.plans[context.workflow.definition_id]
-        return plan.patience is not None or any(
-            isinstance(node, Work) and node.id == step and node.hangs for node in nodes_of(plan.root)
-        )
+        plan, work = self.plans[context.workflow.definition_id], self._work_of(context, step)
+        return plan.patience is not None or (work is not None and work.hangs > 0)
+
+    def _work_of(self, context: StepExecutionContext[Data], step: str) -> Work | None:
+        nodes = nodes_of(self.plans[context.workflow.definition_id].root)
+        return next((node for node in nodes if isinstance(node, Work) and node.id == step), None)
 
     def body_ended(self, life: Life, context: StepExecutionContext[Data], step: str, how: str) -> None:
         entry = self._entry(how, life, context, step)
@@ -228,6 +230,7 @@ class World:
         core = life.core
         session = "" if core is None else core.session_id
         instance = self.tables.instances.get(instance_id)
+        work = self._work_of(context, step)
         holds = instance is not None and instance.owner == session and self.tables.is_alive(session)
         return BodyEntry(
             at=self.loop.time(),
@@ -240,6 +243,7 @@ class World:
             attempt=context.attempt,
             key=context.idempotency_key,
             holds=holds,
+            counts=work is not None and work.counts,
         )
 
 
