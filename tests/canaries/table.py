@@ -666,6 +666,15 @@ CANARIES: tuple[Canary, ...] = (
         Simulation(20),
     ),
     Canary(
+        "impossible_id_asked_for",
+        "What a host is told of is asked for also if no store could keep such an id.",
+        "host/core.py",
+        "elif may_be_an_id(each):",
+        "else:",
+        "Q3",
+        Simulation(40),
+    ),
+    Canary(
         "poison_not_quarantined",
         "An instance that has ended five activations without a commit begins its bodies again.",
         "host/core.py",

@@ -23,10 +23,15 @@ class Trace:
         """Give a fingerprint of the whole trace."""
         found = hashlib.sha256()
         for when, who, what in self.lines:
-            found.update(f"{when!r} {who} {what}\n".encode())
+            found.update(f"{when!r} {who} {what}\n".encode(errors="backslashreplace"))
         return found.hexdigest()
 
     def last(self, count: int, about: str = "") -> list[str]:
         """Give the last lines, all or those that name something."""
         chosen = [line for line in self.lines if about in line[2]][-count:]
-        return [f"{when:10.4f}  {who:<10} {what}" for when, who, what in chosen]
+        return [f"{when:10.4f}  {who:<10} {_printable(what)}" for when, who, what in chosen]
+
+
+def _printable(text: str) -> str:
+    """Forged ids may be what no terminal takes."""
+    return text.encode(errors="backslashreplace").decode()

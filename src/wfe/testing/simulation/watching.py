@@ -209,7 +209,7 @@ class Watching:
             self.broken("L1", f"{name} was accepted from {session}, while {old.owner} held the instance")
         if old.has_ended:
             self.broken("T7", f"{name} was accepted although the instance had ended {old.status}")
-        if says_nothing(write.changes, old.head):
+        if says_nothing(write.changes, old.head):  # no body here runs for so long that its host shows it to be harmless
             self.broken("Q3", f"{name} was written, and says nothing")
         if instance.revision != old.revision + 1:
             self.broken("T3", f"{name} led to revision {instance.revision}")
