@@ -31,6 +31,11 @@ def _provider(test: str) -> Tests:
     return Tests("provider tests", (f"tests/providers/{test}",))
 
 
+def _owners(case: str) -> Tests:
+    test = "tests/simulation/test_ownership.py::test_what_a_host_holds_goes_to_one_other_in_time"
+    return Tests("simulation tests", (f"{test}[{case}]",))
+
+
 _STORE_TIME = Tests("host tests", ("tests/unit/host/test_store_time.py",))
 _EVENTS = Search("rendezvous", "two events, one again, a cancel, a purge", 1_000)
 _HOSTS = Search("lease", "a pause and a crash", 500)
@@ -858,7 +863,7 @@ CANARIES: tuple[Canary, ...] = (
         "if instance is None or instance.fence != write.fence:",
         "if instance is None or (instance.fence != write.fence and self._tables.is_alive(self._batch.session)):",
         "L3",
-        Simulation(100),
+        _owners("lied to"),
     ),
     Canary(
         "session_named_after_its_host",
@@ -876,7 +881,7 @@ CANARIES: tuple[Canary, ...] = (
         "        self._core = None\n        core.draining = True\n",
         "        self._core = None\n        core.draining = self._session.is_over = True\n",
         "L6",
-        Simulation(100),
+        _owners("stops"),
     ),
     Canary(
         "sessions_expire_late",
@@ -885,7 +890,7 @@ CANARIES: tuple[Canary, ...] = (
         "self._session].expires = tables.clock.monotonic() + self._ttl.total_seconds()",
         "self._session].expires = tables.clock.monotonic() + self._ttl.total_seconds() * 3",
         "L7",
-        Simulation(40),
+        _owners("dies"),
     ),
     Canary(
         "sweep_takes_rarely",
@@ -912,7 +917,7 @@ CANARIES: tuple[Canary, ...] = (
         "elif may_be_an_id(each):",
         "else:",
         "Q3",
-        Simulation(40),
+        _owners("misinformed"),
     ),
     Canary(
         "poison_not_quarantined",
