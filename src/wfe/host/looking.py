@@ -94,7 +94,7 @@ class Looking(Registering):
             raise WorkflowNotFound(id_or_name)
         runner = core.runners.get(row.id)
         beats = {} if runner is None else runner.heartbeats()
-        return instance_from(row, self.registry, beats)
+        return instance_from(row, self.registry, beats, parked=core.parked.reason(row.id))
 
     async def list_workflows(
         self,
@@ -116,7 +116,7 @@ class Looking(Registering):
         )
         core = self._running()
         rows, following = await core.store.list_instances(where, max(1, min(limit, 1000)), cursor)
-        return Page([instance_from(row, self.registry) for row in rows], following)
+        return Page([instance_from(row, self.registry, parked=core.parked.reason(row.id)) for row in rows], following)
 
     async def history(self, id: str) -> list[LifecycleEvent]:  # noqa: A002 - the public name
         """Give all lifecycle events of an instance, by id or name, in order.
