@@ -8,7 +8,7 @@ import logging
 import socket
 from collections import Counter
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -76,7 +76,7 @@ async def test_lock_of_another_session_is_waited_out(postgres_url: str, told: To
 
         reply = await starting
 
-    assert "canceling statement due to statement timeout" in line
+    assert "canceling statement due to lock timeout" in line
     assert list(reply.starts) == [StartOutcome.CREATED]
 
 
@@ -128,7 +128,10 @@ async def test_renewals_have_a_connection_of_their_own(postgres_url: str) -> Non
 async def test_server_is_told_its_limits(postgres_url: str) -> None:
     """Connections carry the limits of the URL to the server, and both sides look whether the other is there."""
     url = f"{postgres_url}?statement_timeout=7&idle_in_transaction_timeout=9&keepalive=12"
-    names = ["statement_timeout", "idle_in_transaction_session_timeout", "tcp_keepalives_idle", "transaction_isolation"]
+    names = [
+        "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "tcp_keepalives_idle",
+        "transaction_isolation",
+    ]  # fmt: skip
     connection = await Connector(Place.of(url)).connect("wfe test")
 
     told = [await connection.fetchval("SELECT current_setting($1)", name) for name in names]
@@ -137,7 +140,7 @@ async def test_server_is_told_its_limits(postgres_url: str) -> None:
     idle = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
     await connection.close()
 
-    assert told == ["7s", "9s", "12", "read committed"]
+    assert told == ["7s", "5600ms", "9s", "12", "read committed"]
     assert idle == 12
 
 
@@ -235,3 +238,39 @@ async def test_connecting_leaves_no_noise() -> None:
     gc.collect()
 
     assert noise == []
+
+
+_SLOW_FOR_LARGE = """
+CREATE FUNCTION wfe.slowly() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_sleep(5);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER slowly BEFORE UPDATE ON wfe.document FOR EACH ROW WHEN (octet_length(NEW.data) > 10000)
+    EXECUTE FUNCTION wfe.slowly();
+"""
+
+
+async def test_document_that_always_takes_too_long(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An instance whose transition the server never ends in time is suspended with the reason; others go on."""
+    monkeypatch.setattr("wfe.host.core.QUARANTINE_AFTER", 2)  # or the pauses between the attempts would be long
+
+    async def write(context: StepExecutionContext[dict[str, Any]]) -> None:
+        context.data["text"] = "x" * int(context.data["size"])
+
+    definition = WorkflowBuilder().start_with(write).build("writes")
+    async with WorkflowHost(f"{postgres_url}?statement_timeout=1&unavailable_after=3") as host:
+        host.register(definition)
+        connection = await asyncpg.connect(postgres_url)
+        await connection.execute(_SLOW_FOR_LARGE)
+        await connection.close()
+        large = await host.start_workflow("writes", {"size": 20_000})
+        small = await host.start_workflow("writes", {"size": 10})
+
+        ended = await host.wait(small, timeout=30)
+        held = await host.wait(large, timeout=60, until=[WorkflowStatus.SUSPENDED])
+
+        reason = (await host.get_workflow(large)).blocked_reason or ""
+    assert (ended.status, held.status) == (WorkflowStatus.COMPLETE, WorkflowStatus.SUSPENDED)
+    assert reason.startswith("quarantined: it could not go on: ")
+    assert "canceling statement due to statement timeout" in reason

@@ -177,14 +177,33 @@ class Committer:
             reply = await self._commit(load)
         except (ProviderUnavailable, ConfigurationError) as error:
             # A refusal (a right that was taken away, a password that was changed) is as little the fault of a part.
-            await self._unavailable(load, error)
-        except Exception as error:  # noqa: BLE001 - ours, or one that a provider let out: find whose fault it is
-            if load.size() + bool(load.promote) <= 1:
-                self._culprit(load, error)
+            if await self._is_too_much(error):
+                await self._divide(load, error)
             else:
-                await self._one_by_one(load, error)
+                await self._unavailable(load, error)
+        except Exception as error:  # noqa: BLE001 - ours, or one that a provider let out: find whose fault it is
+            await self._divide(load, error)
         else:
             self._tell(load, reply)
+
+    async def _divide(self, load: _Load, error: Exception) -> None:
+        if load.size() + bool(load.promote) <= 1:
+            self._culprit(load, error)
+        else:
+            await self._one_by_one(load, error)
+
+    async def _is_too_much(self, error: WfeError) -> bool:
+        """Whether a batch took longer than the store works on one, while the store does write others.
+
+        Then it is the batch that is in the way, and would be for ever. If nothing can be written, it is an outage.
+        """
+        if not isinstance(error, ProviderUnavailable) or not error.took_too_long:
+            return False
+        try:
+            await self._commit(_Load())
+        except WfeError:
+            return False
+        return True
 
     async def _commit(self, load: _Load) -> CommitReply:
         """Write a batch. Raises what the store does."""
@@ -273,6 +292,9 @@ class Committer:
             try:
                 reply = await self._commit(part)
             except (ProviderUnavailable, ConfigurationError) as away:
+                if await self._is_too_much(away):
+                    self._culprit(part, away)
+                    continue
                 # It is away for the rest as well: one pause for all of them.
                 await self._unavailable(_joined(parts[number:]), away)
                 return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +19,7 @@ from wfe.engine.state import InstanceState
 from wfe.host.alarms import Alarms
 from wfe.host.asker import RunnerAsker
 from wfe.host.committer import Committer
+from wfe.host.parking import Parking, requests_among
 from wfe.host.room import Room
 from wfe.host.runner import Runner
 from wfe.host.settings import may_be_an_id
@@ -44,18 +45,11 @@ if TYPE_CHECKING:
     from wfe.ports.hints import Hints
     from wfe.ports.store import CommitReply, LoadedInstance, Start, Store
 
-__all__ = ["HostCore", "Parked"]
+__all__ = ["HostCore"]
 
 _log = logging.getLogger("wfe.host")
 
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-class Parked(NamedTuple):
-    """An instance that this host holds without running it, so that nobody tries for ever."""
-
-    fence: int
-    reason: str
 
 
 class HostCore:
@@ -92,8 +86,7 @@ class HostCore:
         self.waiters = Waiters(self.loop)
         self.committer = Committer(self, in_flight=in_flight)
         self.runners: dict[str, Runner] = {}
-        self.parked: dict[str, Parked] = {}
-        """Instances that are held and not run, because they cannot even be suspended."""
+        self.parked = Parking(self)
         self.on_commit: list[Callable[[], None]] = []
         self.on_consumed = asyncio.Event()
         """Set after every commit, for those who wait for a request to be applied."""
@@ -216,7 +209,7 @@ class HostCore:
     def activate(self, loaded: LoadedInstance) -> None:
         """Begin to run an instance that was taken."""
         if self.trials.is_out_of_turn(loaded):
-            self.background(self._release(loaded.id, loaded.fence))
+            self.background(self.release(loaded.id, loaded.fence))
             return
         old = self.runners.get(loaded.id)
         if old is not None:
@@ -224,15 +217,19 @@ class HostCore:
         try:
             self._activate(loaded)
         except Exception as error:  # noqa: BLE001 - whatever damaged rows make a decoder raise
+            self.broken[loaded.id] = max(self.broken.get(loaded.id, 0), QUARANTINE_AFTER) + 1
             self._park(loaded.id, loaded.fence, corrupt_reason(error), error)
 
     def _activate(self, loaded: LoadedInstance) -> None:
         state = InstanceState.loaded(loaded)
         if state.head.status.is_terminal:  # it ended while a request for it was on its way
-            self.background(self._release(loaded.id, loaded.fence))
+            self.background(self.release(loaded.id, loaded.fence))
             return
         runner = self._hold(self.registry.to_run(loaded.definition), state, loaded.fence)
         inbox = list(loaded.inbox)
+        if self.broken.get(loaded.id, 0) >= QUARANTINE_AFTER:
+            # It was parked: what is in the way may be in its inbox, and must not be before a request.
+            inbox = requests_among(inbox) or inbox
         pause = pause_before(loaded.activations)
         damage = _damage(loaded)
         if damage and state.head.status is WorkflowStatus.RUNNABLE:
@@ -268,7 +265,7 @@ class HostCore:
     def give_back(self, runner: Runner) -> None:
         """Release an instance unchanged."""
         self._forget(runner)
-        self.background(self._release(runner.id, runner.fence))
+        self.background(self.release(runner.id, runner.fence))
         wake = runner.state.timers.earliest()
         if wake is not None:
             self.wake_at(runner.id, wake)
@@ -298,10 +295,11 @@ class HostCore:
             self.background(self._take_again(runner.id, fence))
 
     async def _take_again(self, instance_id: str, fence: int) -> None:
-        await self._release(instance_id, fence)
+        await self.release(instance_id, fence)
         self.taking.want([instance_id])
 
-    async def _release(self, instance_id: str, fence: int) -> None:
+    async def release(self, instance_id: str, fence: int) -> None:
+        """Give an instance back."""
         with self.strays.request():
             await self.store.release(self.session_id, [(instance_id, fence)])
 
@@ -319,8 +317,7 @@ class HostCore:
 
     def holds(self) -> list[tuple[str, int]]:
         """Give id and fence of all that this host knows it holds."""
-        parked = [(each, parked.fence) for each, parked in self.parked.items()]
-        return [(runner.id, runner.fence) for runner in self.runners.values()] + parked
+        return [(runner.id, runner.fence) for runner in self.runners.values()] + self.parked.holds()
 
     def drop_all(self) -> None:
         """Stop every body and write nothing more: the lease is lost, or the host is forced to stop."""
@@ -348,7 +345,8 @@ class HostCore:
         reason = f"it could not go on: {error}"
         if count < QUARANTINE_AFTER:
             self.loop.call_later(min(2 ** (count - 1), 60), self.schedule, runner)
-        elif count == QUARANTINE_AFTER and runner.may_be_suspended:
+        elif runner.may_be_suspended and not runner.gives_up:
+            runner.gives_up = True
             runner.put_back()
             runner.deliver(Control(ControlVerb.SUSPEND, f"quarantined: {reason}"))
             for number in sorted(runner.state.running.difference(runner.bodies, runner.awaited)):
@@ -357,15 +355,12 @@ class HostCore:
             self._park(runner.id, runner.fence, reason, error)
 
     def _park(self, instance_id: str, fence: int, reason: str, error: Exception) -> None:
-        """Keep an instance that cannot even be suspended, without running it, so that nobody tries for ever.
-
-        Its rows stay as they are. Another start of a host looks again.
-        """
+        """Keep an instance that cannot even be suspended, without running it, so that nobody tries for ever."""
         runner = self.runners.get(instance_id)
         if runner is not None:
             self._forget(runner)
-        self.parked[instance_id] = Parked(fence, reason)
-        _log.error("Instance %s does not go on: %s", instance_id, reason, exc_info=error)
+        self.parked.park(instance_id, fence, reason, error, failures=self.broken.get(instance_id, 0) - QUARANTINE_AFTER)
+        self.on_consumed.set()  # who waits for a request to be applied learns that it is not
 
     def stumbled(self, runner: Runner, error: Exception) -> None:
         """What follows a transition that is written could not be done: the instance is taken anew, a few times."""
@@ -442,6 +437,8 @@ class HostCore:
         for each in hint.ids or list(self.runners):
             if each in self.runners:
                 self.read_inbox(each)
+            elif each in self.parked:
+                self.background(self.parked.look_for_request(each))
             elif may_be_an_id(each):  # the store would refuse the others, and all that is asked for together with them
                 self.taking.want_as_told(each)
 

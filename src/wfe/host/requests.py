@@ -34,7 +34,7 @@ async def request(core: HostCore, instance_id: str, verb: ControlVerb, reason: s
     Raises:
         WorkflowNotFound: There is no such instance.
         ProviderUnavailable: The holder did not answer in 30 s. The request stays queued.
-        InvalidStateTransition: The instance cannot go on at all, not even to be suspended. The request stays queued.
+        InvalidStateTransition: The instance cannot go on at all, not even to this request. It stays queued.
     """
     before = await core.store.get(instance_id)
     if before is None or before.id != instance_id:
@@ -73,6 +73,7 @@ async def _applied(core: HostCore, instance_id: str, request_id: str) -> None:
     """Wait until the request's row is consumed; see to it where nobody else does."""
     deadline = core.monotonic() + APPLIED_WITHIN
     pause = 0.02
+    was_tried = False
     while True:
         core.on_consumed.clear()
         if not await core.store.pending_control([request_id]):
@@ -86,10 +87,14 @@ async def _applied(core: HostCore, instance_id: str, request_id: str) -> None:
             raise ProviderUnavailable(msg)
         if instance_id not in core.runners:
             await _take_without_code(core, instance_id)
-        parked = core.parked.get(instance_id)
-        if parked is not None:
-            msg = f"Instance {instance_id!r} cannot apply the request, which stays queued: {parked.reason}"
-            raise InvalidStateTransition(msg)
+        if instance_id in core.parked:
+            if was_tried:
+                reason = core.parked.reason(instance_id)
+                msg = f"Instance {instance_id!r} cannot apply the request, which stays queued: {reason}"
+                raise InvalidStateTransition(msg)
+            was_tried = True
+            await core.parked.try_now(instance_id)
+            continue
         try:
             async with asyncio.timeout(pause):
                 await core.on_consumed.wait()

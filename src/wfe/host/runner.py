@@ -46,7 +46,7 @@ class Runner:
     """Holds one instance for this host."""
 
     __slots__ = (
-        "asker", "awaited", "beginning", "bodies", "committing", "core", "fence", "held", "id", "inflight",
+        "asker", "awaited", "beginning", "bodies", "committing", "core", "fence", "gives_up", "held", "id", "inflight",
         "is_in_doubt", "known_rows", "mailbox", "must_write", "noted_wake",
         "registration", "rows", "scheduled", "since", "state", "transition",
     )  # fmt: skip
@@ -70,6 +70,8 @@ class Runner:
         """What the transition under way was decided on, to decide again if it is refused."""
         self.is_in_doubt = False
         """Whether the transition under way was sent before, and the reply was lost."""
+        self.gives_up = False
+        """Whether it is to be suspended because it could not go on."""
         self.known_rows: set[int] = set()
         """Inbox rows seen here: a row may be told of twice, also by a read that began before it was consumed."""
         self.must_write = False

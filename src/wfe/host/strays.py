@@ -73,8 +73,7 @@ class Strays:
 
     def _is_known(self, instance_id: str, fence: int) -> bool:
         runner = self._core.runners.get(instance_id)
-        parked = self._core.parked.get(instance_id)
-        return (parked is not None and parked.fence == fence) or (runner is not None and runner.fence == fence)
+        return (runner is not None and runner.fence == fence) or (instance_id, fence) in self._core.parked.holds()
 
 
 class _Request:

@@ -105,6 +105,7 @@ class Sweeper:
                     core.alarms.look(reply.next_event, self.soon)
             if not again:
                 again = await self._unclaimed.look()
+            await core.parked.look()
         await self._tell_waiters()
         self._keep_long_ones_alive()
         if self._round % _INBOX_EVERY == 0:

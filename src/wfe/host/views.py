@@ -82,12 +82,17 @@ def _is_leaf(pointer: Pointer) -> bool:
 
 
 def instance_from(
-    row: InstanceRow, registry: Registry, beats: Mapping[int, Heartbeat] = MappingProxyType({})
+    row: InstanceRow,
+    registry: Registry,
+    beats: Mapping[int, Heartbeat] = MappingProxyType({}),
+    *,
+    parked: str = "",
 ) -> WorkflowInstance[Any]:
     """Give an instance as people see it. Of one whose stored state is damaged, `blocked_reason` says what.
 
     Args:
         beats: Pointer → last heartbeat of its body, of those that run here.
+        parked: Why this host keeps it aside.
     """
     damage: list[str] = []
     registration = registry.by_key(row.definition)
@@ -95,7 +100,8 @@ def instance_from(
     live: dict[int, Pointer] = _read(lambda: decode_pointers(row.pointers), {}, damage)
     data = _read(lambda: _data_to_show(row, registry), None, damage)
     pointers = sorted(live.values(), key=lambda pointer: pointer.id)
-    reason = row.blocked_reason or (head.reason or None if row.status == WorkflowStatus.SUSPENDED else None)
+    held_back = head.reason if row.status == WorkflowStatus.SUSPENDED else ""
+    reason = row.blocked_reason or parked or held_back or None
     return WorkflowInstance(
         row.id,
         row.definition.id,

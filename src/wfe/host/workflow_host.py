@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from wfe.host.connect import connect, refuse_foreign
 from wfe.host.events import Events
 from wfe.host.life import Life
-from wfe.host.registry import Registration, Registry, step_type_name
+from wfe.host.looking import Looking
+from wfe.host.registry import Registration, Registry
 from wfe.host.requests import request
 from wfe.host.settings import (
     Durability,
@@ -19,38 +20,30 @@ from wfe.host.settings import (
     checked_id,
     checked_key,
     checked_moment,
-    checked_status,
     checked_text,
     positive,
 )
 from wfe.host.starting import submit_start
 from wfe.host.system import SystemClock, SystemEntropy
-from wfe.host.views import Page, errors_from, events_from, instance_from, result_from
-from wfe.host.waiting import wait_for_end
 from wfe.model.definition import WorkflowDefinition
 from wfe.model.document import Limits, check_size, encode_typed
 from wfe.model.durations import DurationLike, to_timedelta
-from wfe.model.errors import ConfigurationError, DataError, StartConflict, WorkflowNotFound
+from wfe.model.errors import DataError, StartConflict
 from wfe.model.message import ControlVerb
-from wfe.model.status import WorkflowStatus
-from wfe.ports.store import ListFilter, Publish, PublishOutcome, StartOutcome
+from wfe.ports.store import Publish, PublishOutcome, StartOutcome
 
 if TYPE_CHECKING:
     from wfe.host.blocking import BlockingHost
-    from wfe.host.core import HostCore
-    from wfe.model.instance import StepError, WorkflowInstance, WorkflowResult
-    from wfe.model.lifecycle import LifecycleEvent
+    from wfe.model.instance import WorkflowResult
     from wfe.ports.clock import Clock, Entropy
-    from wfe.ports.executor import StepExecutor
     from wfe.ports.provider import Provider
 
 __all__ = ["WorkflowHost"]
 
 D = TypeVar("D")
-_HISTORY_PAGE = 1000
 
 
-class WorkflowHost:
+class WorkflowHost(Looking):
     """Runs workflow instances on one store.
 
     Several hosts on one store share the work: each instance is run by one host at a time, and goes on elsewhere when
@@ -175,90 +168,11 @@ class WorkflowHost:
         """
         await self._life.stop(to_timedelta(timeout), force=force)
 
-    def _running(self) -> HostCore:
-        return self._life.core()
-
     def on_log(self, sink: Callable[[str, str, str, str], None]) -> None:
         """Be given each line that steps write: (workflow id, step id, stream, text). May be called from any thread."""
         self._life.log_sinks.append(sink)
 
-    # Definitions
-
-    def register(self, *definitions: object) -> None:
-        """Make definitions (or compiled YAML workflows) known to this host; also while it runs.
-
-        Raises:
-            DefinitionError: Another structure is registered here under the same id and version.
-        """
-        for each in definitions:
-            definition = getattr(each, "definition", each)
-            if not isinstance(definition, WorkflowDefinition):
-                msg = (
-                    f"register takes workflow definitions, got a {type(each).__qualname__}. Did you forget .build(id)?"
-                )
-                raise ConfigurationError(msg)
-            self._bring_executors(definition)
-            self._life.registered(self.registry.register(definition))
-
-    def _bring_executors(self, definition: WorkflowDefinition[Any]) -> None:
-        """A plan with shell steps brings the executor for them, unless the host was given another one."""
-        if not self.registry.knows_step_type("shell") and any(step.step_type == "shell" for step in definition.steps):
-            from wfe.executors.shell import ShellStepExecutor
-
-            self.registry.register_executor(ShellStepExecutor())
-
-    def register_step(self, body_or_name: Callable[..., Any] | str, body: Callable[..., Any] | None = None) -> None:
-        """Name a body, for definitions whose steps name their type (YAML, JSON): `register_step("mail", send)`."""
-        if isinstance(body_or_name, str):
-            if body is None:
-                msg = f"register_step({body_or_name!r}) needs the body too."
-                raise ConfigurationError(msg)
-            self.registry.register_step(body_or_name, body)
-        else:
-            self.registry.register_step(step_type_name(body_or_name), body_or_name)
-        self._life.registered()
-
-    def register_executor(self, executor: StepExecutor) -> None:
-        """Add an executor for steps of its type."""
-        self.registry.register_executor(executor)
-        self._life.registered()
-
-    def deregister(self, definition_id: str, version: int) -> bool:
-        """Take a definition away: its unfinished instances, and those of its parents, are blocked until it is back.
-
-        False: it was not registered.
-        """
-        return self.registry.deregister(definition_id, version)
-
-    def definitions(self) -> list[WorkflowDefinition[Any]]:
-        """List what is registered."""
-        return [registration.definition for registration in self.registry]
-
-    def register_workflow(
-        self,
-        build_fn: Callable[[Any], Any],
-        id: str,  # noqa: A002 - the public name
-        version: int = 1,
-        data_type: type[D] = dict,  # type: ignore[assignment]  # the default of D
-    ) -> WorkflowDefinition[D]:
-        """Build a definition with a function that is given a builder, and register it."""
-        from wfe.authoring.builder import WorkflowBuilder
-
-        chain = build_fn(WorkflowBuilder(data_type))
-        definition: WorkflowDefinition[D] = chain.build(id, version=version)
-        self.register(definition)
-        return definition
-
     # Starting
-
-    def _find(self, definition: str | WorkflowDefinition[Any], version: int | None) -> Registration:
-        definition = getattr(definition, "definition", definition)  # a compiled YAML workflow has its plan inside
-        if isinstance(definition, WorkflowDefinition):
-            known = self.registry.by_key(definition.key)
-            if known is None or known.is_recalled:
-                self.register(definition)
-            return self.registry.find(definition.id, definition.version)
-        return self.registry.find(definition, version)
 
     @overload
     async def start_workflow(
@@ -380,54 +294,6 @@ class WorkflowHost:
         if await future is StartOutcome.CONFLICT:
             raise StartConflict(instance_id)
 
-    # Waiting
-
-    @overload
-    async def wait(
-        self,
-        id: str,
-        timeout: DurationLike | None = None,
-        until: WorkflowStatus | Collection[WorkflowStatus] | None = None,
-        *,
-        of: WorkflowDefinition[D],
-    ) -> WorkflowResult[D]: ...
-    @overload
-    async def wait(
-        self,
-        id: str,
-        timeout: DurationLike | None = None,
-        until: WorkflowStatus | Collection[WorkflowStatus] | None = None,
-        of: None = None,
-    ) -> WorkflowResult[Any]: ...
-    async def wait(
-        self,
-        id: str,  # noqa: A002 - the public name
-        timeout: DurationLike | None = None,
-        until: WorkflowStatus | Collection[WorkflowStatus] | None = None,
-        of: WorkflowDefinition[Any] | None = None,
-    ) -> WorkflowResult[Any]:
-        """Wait for the end of an instance, wherever it runs.
-
-        Args:
-            id: Its id, or its name (the latest of that name).
-            timeout: How long at most; None: for ever. Only a store that does not answer may make it a second longer.
-            until: Further statuses that count as an end (SUSPENDED does not by itself).
-            of: The definition, for the type of the result's data.
-
-        Raises:
-            WaitTimeout: It has not ended in time. It goes on.
-            WorkflowNotFound: There is no such instance.
-            ShuttingDown: This host was stopped meanwhile.
-        """
-        row = await wait_for_end(
-            self._running(),
-            id,
-            None if timeout is None else positive(timeout, "timeout", zero=True),
-            frozenset([until] if isinstance(until, WorkflowStatus) else until or ()),
-        )
-        codec = None if of is None else self._find(of, None).codec
-        return result_from(row, self.registry, codec)
-
     @overload
     async def run(
         self,
@@ -446,85 +312,6 @@ class WorkflowHost:
         """Start an instance and wait for its end."""
         instance_id = await self.start_workflow(definition, data)
         return await self.wait(instance_id, timeout)
-
-    # Looking
-
-    async def get_workflow(self, id_or_name: str) -> WorkflowInstance[Any]:
-        """Give what the store knows of an instance now.
-
-        Raises:
-            WorkflowNotFound: There is none of that id or name.
-        """
-        core = self._running()
-        row = await core.store.get(id_or_name)
-        if row is None:
-            raise WorkflowNotFound(id_or_name)
-        runner = core.runners.get(row.id)
-        beats = {} if runner is None else runner.heartbeats()
-        return instance_from(row, self.registry, beats)
-
-    async def list_workflows(
-        self,
-        *,
-        status: WorkflowStatus | str | Sequence[WorkflowStatus | str] | None = None,
-        definition_id: str | None = None,
-        reference: str | None = None,
-        since: datetime | None = None,
-        limit: int = 100,
-        cursor: str | None = None,
-    ) -> Page[WorkflowInstance[Any]]:
-        """List instances, newest first. `next_cursor` of the page leads to the next one."""
-        statuses = () if status is None else ((status,) if isinstance(status, str) else tuple(status))
-        where = ListFilter(
-            status=tuple(checked_status(each) for each in statuses),
-            definition_id=definition_id,
-            reference=reference,
-            since=None if since is None else checked_moment(since, "since"),
-        )
-        rows, following = await self._running().store.list_instances(where, max(1, min(limit, 1000)), cursor)
-        return Page([instance_from(row, self.registry) for row in rows], following)
-
-    async def history(self, id: str) -> list[LifecycleEvent]:  # noqa: A002 - the public name
-        """Give all lifecycle events of an instance, by id or name, in order.
-
-        Raises:
-            WorkflowNotFound: There is no such instance.
-        """
-        core = self._running()
-        found: list[LifecycleEvent] = []
-        after = 0
-        while True:
-            rows = await core.store.history(id, after, _HISTORY_PAGE)
-            found.extend(events_from(rows))
-            if len(rows) < _HISTORY_PAGE:
-                break
-            after = rows[-1].first_sequence + rows[-1].count - 1
-        if not found and not await core.store.known([id]):
-            return await self.history(await self._id_of(id))
-        return found
-
-    async def errors(self, id: str) -> list[StepError]:  # noqa: A002 - the public name
-        """Give every failed attempt of an instance, by id or name, oldest first.
-
-        Raises:
-            WorkflowNotFound: There is no such instance.
-        """
-        core = self._running()
-        rows = await core.store.errors(id)
-        if not rows and not await core.store.known([id]):
-            return await self.errors(await self._id_of(id))
-        return errors_from(rows)
-
-    async def _id_of(self, name: str) -> str:
-        row = await self._running().store.get(name)
-        if row is None:
-            raise WorkflowNotFound(name)
-        return row.id
-
-    def subscribe(self, *, workflow_id: str | None = None, since: str | None = None) -> AsyncIterator[LifecycleEvent]:
-        """Iterate over lifecycle events, in order per instance, as they are committed by any host on this store."""
-        self._running()
-        return self.events.iterate(workflow_id=workflow_id, since=since)
 
     # Events and requests
 

@@ -247,9 +247,16 @@ class ConfigurationError(WfeError):
 
 
 class ProviderUnavailable(WfeError):
-    """The backend did not answer. What was asked may or may not have happened; asking again is safe."""
+    """The backend did not answer. What was asked may or may not have happened; asking again is safe.
+
+    `took_too_long`: it did answer, that it gave this up after the time that it may work on it. Nothing was written.
+    """
 
     code = "provider_unavailable"
+
+    def __init__(self, message: str, *, took_too_long: bool = False) -> None:
+        super().__init__(message)
+        self.took_too_long = took_too_long
 
 
 class LeaseLost(WfeError):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from wfe.providers.postgres.place import Place
 
-__all__ = ["Kind", "client", "connection_errors", "kind_of", "translate"]
+__all__ = ["Kind", "client", "connection_errors", "kind_of", "took_too_long", "translate"]
 
 
 class Kind(Enum):
@@ -32,13 +32,16 @@ class Kind(Enum):
     UNEXPECTED = "unexpected"
 
 
+_CANCELLED = "57014"
+"""A statement was cancelled, by an administrator or because it took too long."""
+
 # SQLSTATE codes, or their first characters: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _BY_STATE = (
     ("22", Kind.DATA),
     ("54", Kind.DATA),  # a value too long for an index, a request too large
     ("40", Kind.AGAIN),  # deadlock, serialisation failure
     ("55P03", Kind.AGAIN),  # a lock not available in time
-    ("57014", Kind.AGAIN),  # cancelled, by an administrator or a statement timeout
+    (_CANCELLED, Kind.AGAIN),
     ("26000", Kind.STATEMENT_CACHE),
     ("42P05", Kind.STATEMENT_CACHE),
     ("08P01", Kind.STATEMENT_CACHE),  # bind message of another statement: what such a pooler makes of it
@@ -96,6 +99,11 @@ def kind_of(error: BaseException) -> Kind:
     return Kind.LOST
 
 
+def took_too_long(error: BaseException) -> bool:
+    """Tell whether the server gave up a statement, after the time that it works on one."""
+    return getattr(error, "sqlstate", None) == _CANCELLED
+
+
 def translate(error: BaseException, place: Place, doing: str, *, within: float | None = None) -> WfeError:
     """Make the error of ours that tells what happened, where, and what to do.
 
@@ -124,5 +132,6 @@ def translate(error: BaseException, place: Place, doing: str, *, within: float |
         )
     return ProviderUnavailable(
         f"PostgreSQL at {place.url} did not {doing} within {seconds:g} s: {said}. Check that the "
-        "server runs and can be reached; asking again is safe."
+        "server runs and can be reached; asking again is safe.",
+        took_too_long=took_too_long(error),
     )

@@ -15,7 +15,7 @@ from uuid import uuid4
 from wfe.model.errors import ProviderUnavailable, WfeError
 from wfe.model.repetition import Repetition
 from wfe.providers.postgres.connector import CONNECT_SECONDS, Connector
-from wfe.providers.postgres.faults import Kind, connection_errors, kind_of, translate
+from wfe.providers.postgres.faults import Kind, connection_errors, kind_of, took_too_long, translate
 from wfe.providers.postgres.place import Place
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Pool:
             try:
                 result = await self._try(doing, work, retry, first=first, at_once=at_once)
             except errors as error:
-                if not self._may_try_again(error) or not await retry.pause():
+                if not self._may_try_again(error) or self._is_in_vain(error, retry) or not await retry.pause():
                     raise translate(error, self.place, doing) from error
                 if self._trouble.again():
                     _log.warning(
@@ -178,6 +178,10 @@ class Pool:
             self._connector.forget_statements()
             self._drop_idle()
         return kind in (Kind.LOST, Kind.AGAIN, Kind.STATEMENT_CACHE) and not self._closing
+
+    def _is_in_vain(self, error: BaseException, retry: Retry) -> bool:
+        """Whether the server gave up what took too long, and would have less time for it now."""
+        return took_too_long(error) and retry.left < self._statement_timeout
 
     async def _wait_for_turn(self, seconds: float, doing: str, *, first: bool) -> None:
         seconds = max(min(seconds, self.place.acquire_timeout.total_seconds()), 0.001)
