@@ -390,7 +390,7 @@ class Draft:
             items=[ItemsRow(number, text) for number, text in self.items.items()] if self.items else (),
             items_gone=[number for number in self.gone if number in known_items] if known_items else (),
             consumed=self.consumed or (),
-            positions=self.positions or (),
+            positions=self.positions if self.positions and not self.ended else (),  # no wait comes after the end
             subscribe=[wait for wait in self.subscribe if wait.pointer in self.changed] if self.subscribe else (),
             unsubscribe=self.unsubscribe or (),
             first_sequence=head.sequence + 1,

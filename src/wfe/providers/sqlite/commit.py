@@ -441,12 +441,13 @@ class _Writing:
         return [n for n in free if definitions[n] in runnable][: batch.room]
 
     def _session_lives(self) -> bool:
-        return (
-            self._connection.execute(
-                "SELECT 1 FROM session WHERE id = ? AND expires_at > ?", (self._batch.session, self._counters.now)
-            ).fetchone()
-            is not None
-        )
+        row = self._connection.execute(
+            "SELECT k FROM session WHERE id = ? AND expires_at > ?", (self._batch.session, self._counters.now)
+        ).fetchone()
+        if row is None:
+            return False
+        self._session = int(row[0])
+        return True
 
     def _unread(self) -> list[str]:
         """Give the instances of accepted transitions whose inbox has rows; those given back are marked for claims."""
