@@ -929,6 +929,24 @@ CANARIES: tuple[Canary, ...] = (
         _scenario("faults/test_repeated_activations.py::test_quarantined_instance_begins_nothing"),
     ),
     Canary(
+        "counted_attempt_not_recorded",
+        "The body of a step that counts crashes begins without a record of it.",
+        "host/room.py",
+        "elif await runner.record_beginning(number):",
+        "elif True:",
+        "T4",
+        Simulation(60),
+    ),
+    Canary(
+        "crash_not_counted",
+        "An attempt that was cut off is begun again, although its step counts crashes.",
+        "host/room.py",
+        "if runner.state.pointers[number].begun:",
+        "if False:",
+        "Q5",
+        _scenario("test_counted_crashes.py::test_crashes_use_the_attempts_up[memory]"),
+    ),
+    Canary(
         "one_body_too_many",
         "A host runs one body more than it may.",
         "host/room.py",
@@ -971,9 +989,9 @@ CANARIES: tuple[Canary, ...] = (
         "An instance that cannot be read is given back, to be taken again.",
         "host/core.py",
         "            self._park(loaded.id, loaded.fence, corrupt_reason(error), error)\n",
-        "            self.background(self._release(loaded.id, loaded.fence))\n",
+        "            self.background(self.release(loaded.id, loaded.fence))\n",
         "W2",
-        Tests("simulation tests", ("tests/simulation/test_poison.py::test_what_is_damaged_is_looked_at_once",)),
+        Tests("simulation tests", ("tests/simulation/test_poison.py::test_what_is_damaged_is_looked_at_now_and_then",)),
     ),
 )
 

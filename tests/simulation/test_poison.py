@@ -155,9 +155,9 @@ def test_each_takes_six_hosts_at_most() -> None:
     assert _POISONED < found.deaths <= _POISONED * (QUARANTINE_AFTER + 1)
 
 
-def test_what_is_damaged_is_looked_at_once() -> None:
-    """An instance whose rows cannot be read is taken once, and waits for somebody to mend it."""
+def test_what_is_damaged_is_looked_at_now_and_then() -> None:
+    """An instance whose rows cannot be read is taken at once, and then after one, two and four minutes."""
     found = _played("damaged")
 
     assert found.statuses == [WorkflowStatus.RUNNABLE] * _POISONED
-    assert found.takings == [1] * _POISONED
+    assert found.takings == [4] * _POISONED
