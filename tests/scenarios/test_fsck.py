@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.stage import Context, Place, StartHost
+from tests.scenarios.stage import SECONDS, Context, Place, StartHost
 from wfe import ConfigurationError, Continue, Fixed, RetryPolicy, WorkflowBuilder, WorkflowDefinition
 from wfe.host.connect import connect
 from wfe.host.fsck import check_store
@@ -41,6 +41,24 @@ def _busy() -> WorkflowDefinition[dict[str, Any]]:
         .then(_count)
         .build("busy")
     )
+
+
+async def test_a_start_that_was_long_on_its_way_is_sound(
+    start_host: StartHost, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store says later when it began than its host thought: nothing is wrong with its time limit."""
+    definition = WorkflowBuilder().wait_for("go", "k").workflow_timeout(60).build("limited")
+    host = await start_host(definition)
+    core = host._life.core()
+    now = core.now
+    monkeypatch.setattr(core, "now", lambda: now() - 5_000_000)
+
+    instance_id = await host.start_workflow(definition)
+
+    assert await fsck(place()) == []
+    monkeypatch.undo()
+    await host.publish_event("go", "k")
+    await host.wait(instance_id, timeout=SECONDS)
 
 
 async def test_a_store_is_sound_at_every_moment(start_host: StartHost, place: Place) -> None:

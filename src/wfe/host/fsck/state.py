@@ -270,12 +270,19 @@ def _timers(contents: Contents, head: Head) -> Iterator[Problem]:
         yield Problem("M2", f"its earliest timer is due at {_at(earliest)}, and it wakes up at {_at(wake)}")
     elif deadline is not None and (wake is None or wake > deadline + _GUESSED):
         yield Problem("M2", f"its time limit ends at {_at(deadline)}, and it wakes up at {_at(wake)}")
-    elif wake is not None and not _is_caused(wake, earliest, deadline):
+    elif wake is not None and not _is_caused(wake, earliest, deadline, is_new=contents.stored.revision == 1):
         yield Problem("W1", f"it wakes up at {_at(wake)}, when there is nothing to do, and so again and again")
 
 
-def _is_caused(wake: Moment, earliest: Moment | None, deadline: Moment | None) -> bool:
-    return wake == earliest or (deadline is not None and abs(wake - deadline) <= _GUESSED)
+def _is_caused(wake: Moment, earliest: Moment | None, deadline: Moment | None, *, is_new: bool) -> bool:
+    """Tell what an instance wakes up for.
+
+    Its first transition is decided before the store says when it began: if that was long on its way, the time limit
+    is later by as much. Until then it wakes up in vain, which later transitions mend.
+    """
+    if deadline is None:
+        return wake == earliest
+    return wake == earliest or abs(wake - deadline) <= _GUESSED or (is_new and wake < deadline)
 
 
 def _at(moment: Moment | None) -> str:
