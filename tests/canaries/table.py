@@ -19,13 +19,22 @@ def _unit(*tests: str) -> Tests:
     return Tests("engine tests", tuple(f"{_ENGINE_TESTS}/{test}" for test in tests))
 
 
-def _faults(test: str) -> Tests:
-    return Tests("scenarios", (f"tests/scenarios/faults/{test}",))
+def _scenario(test: str) -> Tests:
+    return Tests("scenarios", (f"tests/scenarios/{test}",))
+
+
+def _shell(test: str) -> Tests:
+    return Tests("shell tests", (f"tests/unit/shell/test_run_shell.py::{test}",))
+
+
+def _provider(test: str) -> Tests:
+    return Tests("provider tests", (f"tests/providers/{test}",))
 
 
 _STORE_TIME = Tests("host tests", ("tests/unit/host/test_store_time.py",))
 _EVENTS = Search("rendezvous", "two events, one again, a cancel, a purge", 1_000)
 _HOSTS = Search("lease", "a pause and a crash", 500)
+_SESSION = Tests("host tests", ("tests/unit/host/test_session.py",))
 _LATE = Search("lease", "a crash and a lost reply", 500)
 _LOOP = Search("join", "a loop of three, two at a time, and a crash", 1_800)
 _ASKED = Search("join", "a loop of three, two at a time, and a request", 500)
@@ -106,6 +115,24 @@ CANARIES: tuple[Canary, ...] = (
         "T1",
         _suite("memory", "TestPersistence::test_repeated_batch_gives_the_first_outcomes"),
     ),
+    Canary(
+        "start_of_another_taken_for_a_repeat",
+        "A start with an id that is taken counts as a repeat, whatever its data are.",
+        _GUARDS,
+        "return StartOutcome.EXISTS if there.digest == start.digest else StartOutcome.CONFLICT",
+        "return StartOutcome.EXISTS",
+        "S2",
+        Simulation(20),
+    ),
+    Canary(
+        "what_the_dead_held_is_not_due",
+        "Only what was given back is found by a sweep.",
+        "providers/memory/claim.py",
+        "instance for instance in tables.stirring.values() if instance.is_due(now) and tables.holder(instance) is None",
+        "instance for instance in tables.stirring.values() if instance.is_due(now) and instance.owner is None",
+        "Q2",
+        Simulation(20),
+    ),
     # The store: events
     Canary(
         "event_matched_twice",
@@ -179,6 +206,24 @@ CANARIES: tuple[Canary, ...] = (
         "pass",
         "T1",
         _EVENTS,
+    ),
+    Canary(
+        "messages_consumed_unread",
+        "A transition consumes also the messages that came after it was decided.",
+        _GUARDS,
+        "instance.inbox.pop(row_id, None)",
+        "instance.inbox.clear()",
+        "A5",
+        Search("join", "branches and two requests", 3_000),
+    ),
+    Canary(
+        "acknowledged_request_not_written",
+        "A message is acknowledged and not put into the inbox.",
+        _GUARDS,
+        "        self._insert(row)\n        if insert.id:",
+        "        if insert.id:",
+        "A5",
+        Simulation(20),
     ),
     Canary(
         "inbox_outlives_the_end",
@@ -259,7 +304,71 @@ CANARIES: tuple[Canary, ...] = (
         "{'FULL' if durability == 'power' else 'NORMAL'}",
         "NORMAL",
         "S1",
-        Tests("provider tests", ("tests/providers/test_sqlite_faults.py::test_durability",)),
+        _provider("test_sqlite_faults.py::test_durability"),
+    ),
+    Canary(
+        "newer_schema_not_noticed",
+        "A SQLite file that a newer version has made is used.",
+        "providers/sqlite/schema.py",
+        "if version > VERSION:",
+        "if False:",
+        "V3",
+        _provider("test_sqlite_place.py::test_newer_schema_is_refused"),
+    ),
+    Canary(
+        "unclean_end_not_noticed",
+        "A SQLite file is not checked after the death of a host.",
+        "providers/sqlite/sessions.py",
+        "    return any(\n",
+        "    return False and any(\n",
+        "R5",
+        _provider("test_sqlite_damage.py::test_damaged_file_is_refused"),
+    ),
+    Canary(
+        "lock_of_a_dead_host_not_looked_at",
+        "On SQLite a dead host's session lives until its time is over.",
+        "providers/sqlite/sessions.py",
+        "if expires_at <= now or (locked and _is_free(lock_path(place, session))):",
+        "if expires_at <= now:",
+        "L7",
+        _provider("test_sqlite_processes.py::test_session_of_killed_process_is_over_at_once"),
+    ),
+    Canary(
+        "full_disk_taken_for_a_bad_value",
+        "That SQLite cannot write now counts as a value that it can never store.",
+        "providers/sqlite/faults.py",
+        "    return ProviderUnavailable(message)",
+        '    return DataError(message, reason="unstorable")',
+        "R4",
+        _scenario("faults/test_storage.py"),
+    ),
+    Canary(
+        "read_only_file_given_up",
+        "A SQLite file that cannot be written for a while counts as one that never can.",
+        "providers/sqlite/faults.py",
+        "    if opening and code in _HOPELESS_AT_OPEN:",
+        "    if code in _HOPELESS_AT_OPEN:",
+        "R4",
+        _scenario("faults/test_storage.py"),
+    ),
+    Canary(
+        "hint_to_nobody_raises",
+        "A hint to a session that is over is an error.",
+        "providers/memory/hints.py",
+        "for session, receiver in tuple(self.receivers.items()):",
+        "for session, receiver in self.receivers.items() if to is None else ((to, self.receivers[to]),):",
+        "Q3",
+        _suite("memory", "TestQueue::test_sending_to_nobody_is_harmless"),
+    ),
+    Canary(
+        "newer_schema_not_noticed_on_a_server",
+        "A schema in PostgreSQL that a newer version has made is used.",
+        "providers/postgres/schema.py",
+        "    if version > newest:",
+        "    if False:",
+        "V3",
+        _provider("test_postgres_schema.py::test_newer_schema_is_refused"),
+        is_slow=True,
     ),
     Canary(
         "guard_without_fence_on_a_server",
@@ -278,7 +387,7 @@ CANARIES: tuple[Canary, ...] = (
         "    IF cardinality(v_stripes) > 0 THEN",
         "    IF cardinality(v_stripes) < 0 THEN",
         "E3",
-        Tests("provider tests", ("tests/providers/test_postgres_locks.py",)),
+        _provider("test_postgres_locks.py"),
         is_slow=True,
     ),
     # The engine
@@ -335,6 +444,16 @@ CANARIES: tuple[Canary, ...] = (
         "if pointer is None or pointer.status",
         "E8",
         _unit("test_waiting.py"),
+    ),
+    Canary(
+        "pause_ends_twice",
+        "A pause that is over ends twice.",
+        "engine/passing.py",
+        "        flow.complete(draft, pointer)\n    else:\n        flow.enter(draft, pointer.step, pointer.scope",
+        "        flow.complete(draft, pointer); flow.complete(draft, pointer)\n"
+        "    else:\n        flow.enter(draft, pointer.step, pointer.scope",
+        "M3",
+        Search("join", "branches, a failure and a request", 1_500),
     ),
     Canary(
         "timeout_without_guard",
@@ -470,7 +589,7 @@ CANARIES: tuple[Canary, ...] = (
         "outcome, unread = TransitionOutcome.ACCEPTED, True",
         "outcome, unread = TransitionOutcome.STALE, True",
         "T4",
-        _faults("test_lost_replies.py"),
+        _scenario("faults/test_lost_replies.py"),
     ),
     Canary(
         "unanswered_transition_not_sent_again",
@@ -600,7 +719,128 @@ CANARIES: tuple[Canary, ...] = (
         "if silent < self._ttl * _SURE_FOR and not self.is_over:",
         "if not self.is_over:",
         "L4",
-        Tests("host tests", ("tests/unit/host/test_session.py",)),
+        _SESSION,
+    ),
+    Canary(
+        "busy_loop_taken_for_a_dead_one",
+        "A body that blocks the event loop keeps the session from being renewed.",
+        "host/session.py",
+        "if stalled >= self._stall_limit:",
+        "if stalled:",
+        "R3",
+        _SESSION,
+    ),
+    Canary(
+        "blocked_loop_not_named",
+        "Who blocks the event loop is not named.",
+        "host/session.py",
+        "if stalled > _STALL_NAMED_AFTER and",
+        "if False and",
+        "R3",
+        _scenario("faults/test_hanging_bodies.py::test_blocked_loop_is_named_and_survived"),
+    ),
+    Canary(
+        "ended_instance_is_run",
+        "An instance that ended while a request for it was on its way is run like any other.",
+        "host/core.py",
+        "        if state.head.status.is_terminal:  # it ended",
+        "        if False:  # it ended",
+        "T7",
+        _scenario("test_control.py::test_what_has_ended_is_given_back_as_it_is"),
+    ),
+    Canary(
+        "damage_not_contained",
+        "An instance that cannot be read is no reason to tell of, but an error of the host's.",
+        "host/core.py",
+        "            self._park(loaded.id, loaded.fence, corrupt_reason(error), error)",
+        "            raise",
+        "V5",
+        _scenario("faults/test_corrupt_rows.py::test_corrupt_state"),
+    ),
+    Canary(
+        "nonsense_taken_for_an_answer",
+        "A body that answers nothing that an answer may be has succeeded.",
+        "host/bodies.py",
+        "            raise TypeError(msg)\n        if isinstance(result, Failure):",
+        "            result = NEXT\n        if isinstance(result, Failure):",
+        "Q7",
+        _scenario("faults/test_garbage_answers.py::test_answer_that_is_none"),
+    ),
+    Canary(
+        "reason_not_written",
+        "Why nobody takes an instance is not written.",
+        "host/unclaimed.py",
+        "        if reasons:\n",
+        "        if False:\n",
+        "V2",
+        Simulation(120),
+    ),
+    Canary(
+        "recorded_plans_not_looked_for",
+        "What was not registered on a host counts as missing, also if its plan is in the store.",
+        "host/unclaimed.py",
+        "if await self._recall.look({row.definition for row in rows}):",
+        "if False:",
+        "V6",
+        _scenario("test_recall.py::test_a_pipeline_goes_on_without_registration"),
+        is_slow=True,
+    ),
+    Canary(
+        "told_before_the_end",
+        "Who waits for an end is told when the instance is given back, too.",
+        "host/waiting.py",
+        "        if pairs and any(runner.state.head.status in until for _, until in pairs):\n"
+        "            self._tell(ended_row(runner.state), ended=False)",
+        "        if pairs:\n            self._tell(ended_row(runner.state), ended=True)",
+        "T9",
+        Simulation(20),
+    ),
+    Canary(
+        "every_terminate_has_won",
+        "Who asked to terminate is told that this was the end, whatever it was.",
+        "host/requests.py",
+        "return after is None or after.status == goal",
+        "return True",
+        "A4",
+        _scenario("test_control.py::test_a_request_that_the_end_has_overtaken_says_so"),
+    ),
+    Canary(
+        "request_needs_the_code",
+        "An instance is taken for a request only by who has its code.",
+        "host/taking.py",
+        "                any_definition=any_definition,",
+        "                any_definition=False,",
+        "A4",
+        _scenario("test_control.py::test_a_request_is_applied_without_the_code"),
+        is_slow=True,
+    ),
+    Canary(
+        "request_left_by_its_holder_needs_the_code",
+        "A request that the holder has left behind is applied only by who has the code.",
+        "host/requests.py",
+        "ids=[instance_id], any_definition=True",
+        "ids=[instance_id]",
+        "A4",
+        _scenario("test_control.py::test_a_request_outlives_the_holder_that_did_not_apply_it"),
+        is_slow=True,
+    ),
+    Canary(
+        "output_kept_whole",
+        "All that a command prints is kept until it ends.",
+        "executors/shell/output.py",
+        "if len(self._tail) > 2 * self._kept:",
+        "if False:",
+        "R1",
+        _shell("test_a_flood_takes_bounded_memory"),
+    ),
+    Canary(
+        "detached_processes_not_adopted",
+        "What a command has detached from itself is not the launcher's to end.",
+        "executors/shell/launcher.py",
+        "    _process_control(_SET_CHILD_SUBREAPER, 1)",
+        "    pass",
+        "R2",
+        _shell("test_a_timeout_ends_the_whole_tree"),
     ),
     Canary(
         "timers_ring_early",
@@ -672,7 +912,7 @@ CANARIES: tuple[Canary, ...] = (
         "elif loaded.activations > QUARANTINE_AFTER:",
         "elif loaded.activations > 100 * QUARANTINE_AFTER:",
         "Q4",
-        _faults("test_repeated_activations.py::test_quarantined_instance_begins_nothing"),
+        _scenario("faults/test_repeated_activations.py::test_quarantined_instance_begins_nothing"),
     ),
     Canary(
         "one_body_too_many",
@@ -690,7 +930,9 @@ CANARIES: tuple[Canary, ...] = (
         "        except BaseException as error:  # noqa: BLE001 - whatever a body raises",
         "        except Exception as error:  # noqa: BLE001 - whatever a body raises",
         "Q7",
-        _faults("test_raising_bodies.py::test_any_error_fails_the_step[coroutine-own base exception-unlimited]"),
+        _scenario(
+            "faults/test_raising_bodies.py::test_any_error_fails_the_step[coroutine-own base exception-unlimited]"
+        ),
     ),
     Canary(
         "failure_not_recorded",
@@ -708,7 +950,7 @@ CANARIES: tuple[Canary, ...] = (
         "limit = TimeLimit(timeout + timedelta(seconds=extra), begun=self._set_deadline)\n",
         "limit = TimeLimit(timeout + timedelta(seconds=extra), begun=self._set_deadline); limit.begin()\n",
         "Q8",
-        _faults("test_time_limits.py::test_waiting_for_a_thread_does_not_count"),
+        _scenario("faults/test_time_limits.py::test_waiting_for_a_thread_does_not_count"),
     ),
     Canary(
         "damaged_instance_given_back",

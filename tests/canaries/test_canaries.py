@@ -59,8 +59,11 @@ def controls(canaries: list[Canary]) -> list[Layer]:
     for each in sorted((layer for layer in layers if isinstance(layer, Search)), key=lambda layer: layer.states):
         searches[each.model, each.beginning] = each
     seeds = max(layer.seeds for layer in layers if isinstance(layer, Simulation))
-    tests = dict.fromkeys(test for layer in layers if isinstance(layer, Tests) for test in layer.tests)
-    return [*searches.values(), Simulation(seeds), Tests("tests", tuple(tests))]
+    tests: dict[str, dict[str, None]] = {}
+    for layer in layers:
+        if isinstance(layer, Tests):
+            tests.setdefault(layer.name, {}).update(dict.fromkeys(layer.tests))
+    return [*searches.values(), Simulation(seeds), *(Tests(name, tuple(chosen)) for name, chosen in tests.items())]
 
 
 @pytest.mark.parametrize("layer", controls(QUICK), ids=lambda layer: " ".join(layer.command()[:4])[:60])

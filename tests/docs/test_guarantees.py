@@ -19,15 +19,11 @@ SUITES = ROOT / "src" / "wfe" / "testing" / "conformance"
 PROMISE = re.compile(r"^\*\*([A-Z]\d+)\*\* (.*?)(?=^\*\*|^## )", re.MULTILINE | re.DOTALL)
 CHECKER = re.compile(r"`(fsck|simulation|search) ([A-Z]\d+)`")
 CANARY = re.compile(r"`(damage|fault):(\w+)`")
-DAMAGES = ROOT / "tests" / "fsck" / "damages.py"
-CHECKED = re.compile(r"^Checked by (.*?)(?:; canaries(.*?))?\.$", re.MULTILINE | re.DOTALL)
+CHECKED = re.compile(r"^Checked by (.*?);\s+canaries\s+(.*?)\.$", re.MULTILINE | re.DOTALL)
 """The clause of a promise that names its checkers and canaries."""
+TESTS_ALONE = re.compile(r"^## What tests alone check\n(.*?)^## ", re.MULTILINE | re.DOTALL)
+DAMAGES = ROOT / "tests" / "fsck" / "damages.py"
 QUOTED = re.compile(r"`([^`]+)`")
-LACKING = {
-    "a checker": {"A5", "R1", "R2", "R3", "R4", "R5", "V3", "V4", "V5"},
-    "a canary": {"A4", "A5", "M3", "R1", "R2", "R3", "R4", "R5", "S2", "T9", "V2", "V3", "V4", "V5"},
-}
-"""What promises do not have yet: whoever gives it to one takes it from here."""
 NAME = re.compile(r"`((?:tests/[\w/]+\.py::|\w+Promises\.)test_\w+)`")
 
 
@@ -83,29 +79,28 @@ def test_the_checkers_and_canaries_of_a_promise_exist(promise: str, text: str) -
     assert [name for kind, name in CANARY.findall(text) if name not in canaries[kind]] == []
 
 
-def test_every_promise_has_a_checker_and_a_canary() -> None:
-    """Each promise names what checks it and a fault that this finds, apart from those that are known to lack it."""
-    found: dict[str, set[str]] = {"a checker": set(), "a canary": set()}
-    for promise, text in promises():
-        clause = CHECKED.search(text)
-        found["a checker"] |= set() if clause is not None else {promise}
-        found["a canary"] |= set() if clause is not None and clause[2] else {promise}
-
-    assert found == LACKING
-
-
 @pytest.mark.parametrize(("promise", "text"), promises(), ids=[promise for promise, _ in promises()])
-def test_a_promise_names_checkers_as_such(promise: str, text: str) -> None:
-    """After "checked by" stand checkers and tests alone, and after "canaries" canaries alone, each at least once."""
+def test_a_promise_has_its_checkers_and_canaries(promise: str, text: str) -> None:
+    """After "checked by" stand checkers and tests alone, after "canaries" canaries alone, and there is one of each."""
     clauses = CHECKED.findall(text)
 
-    assert len(clauses) == text.count("Checked by") <= 1, f"{promise} says what checks it in a form of its own"
-    for checkers, canaries in clauses:
-        named, planted = QUOTED.findall(checkers), QUOTED.findall(canaries)
-        assert named
-        assert [each for each in named if not CHECKER.fullmatch(f"`{each}`") and not NAME.fullmatch(f"`{each}`")] == []
-        assert bool(planted) is bool(canaries)
-        assert [each for each in planted if not CANARY.fullmatch(f"`{each}`")] == []
+    assert len(clauses) == text.count("Checked by") == 1, f"{promise} does not say 'Checked by …; canaries ….' once"
+    ((checkers, canaries),) = clauses
+    named, planted = QUOTED.findall(checkers), QUOTED.findall(canaries)
+    assert named
+    assert [each for each in named if not CHECKER.fullmatch(f"`{each}`") and not NAME.fullmatch(f"`{each}`")] == []
+    assert planted
+    assert [each for each in planted if not CANARY.fullmatch(f"`{each}`")] == []
+    assert (CHECKER.findall(checkers), CANARY.findall(canaries)) == (CHECKER.findall(text), CANARY.findall(text))
+
+
+def test_what_tests_alone_check_is_listed() -> None:
+    """Promises whose only checkers are tests stand in a list of their own, with the reason."""
+    alone = {promise for promise, text in promises() if not CHECKER.findall(text)}
+
+    (listed,) = TESTS_ALONE.findall(PAGE)
+    rows = re.findall(r"^- (`.+?`): (.+?)$", listed, re.MULTILINE)
+    assert {promise for names, reason in rows if reason for promise in re.findall(r"`(\w+)`", names)} == alone
 
 
 @cache

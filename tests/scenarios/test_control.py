@@ -267,7 +267,7 @@ async def test_requests_reach_an_instance_of_another_host(start_host: StartHost,
 
 async def test_a_request_is_applied_without_the_code(start_host: StartHost) -> None:
     """A host that does not know the definition can suspend, resume and cancel."""
-    definition = WorkflowBuilder().wait_for("go", "k").build("w")
+    definition = WorkflowBuilder().wait_for("go", "k").then(note("needs code", [])).build("w")
     first = await start_host(definition)
     instance_id = await first.start_workflow(definition)
     await waits(first, instance_id)
@@ -280,6 +280,72 @@ async def test_a_request_is_applied_without_the_code(start_host: StartHost) -> N
     assert (await other.get_workflow(instance_id)).status is WorkflowStatus.RUNNABLE
     assert await other.cancel_workflow(instance_id)
     assert (await other.get_workflow(instance_id)).status is WorkflowStatus.CANCELLED
+
+
+async def test_a_request_outlives_the_holder_that_did_not_apply_it(
+    start_host: StartHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has asked applies it when the holder has gone, even without the code."""
+    gate = Gate()
+    definition = WorkflowBuilder().start_with(gate.body).build("w")
+    holder, other = await start_host(definition), await start_host()
+    instance_id = await holder.start_workflow(definition)
+    await gate.entered()
+    monkeypatch.setattr(holder._life.core(), "read_inbox", lambda _: None)
+    store = other._life.core().store
+
+    async def is_asked() -> bool:
+        return bool(await store.inbox([instance_id]))
+
+    asking = asyncio.create_task(other.terminate_workflow(instance_id))
+    await eventually(is_asked)
+    await holder.stop(force=True)
+
+    assert await asyncio.wait_for(asking, SECONDS)
+    assert (await other.get_workflow(instance_id)).status is WorkflowStatus.TERMINATED
+
+
+@pytest.mark.parametrize("verb", ["cancel_workflow", "terminate_workflow"])
+async def test_a_request_that_the_end_has_overtaken_says_so(
+    start_host: StartHost, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """Who asks for an end while another one is on its way is told that it was that."""
+    gate = Gate()
+    definition = WorkflowBuilder().start_with(gate.body).build("w")
+    holder, other = await start_host(definition), await start_host()
+    instance_id = await holder.start_workflow(definition)
+    await gate.entered()
+    monkeypatch.setattr(holder._life.core(), "read_inbox", lambda _: None)
+    store = other._life.core().store
+
+    async def is_asked() -> bool:
+        return bool(await store.inbox([instance_id]))
+
+    asking = asyncio.create_task(getattr(other, verb)(instance_id))
+    await eventually(is_asked)
+    gate.open()
+
+    assert await asyncio.wait_for(asking, SECONDS) is False
+    assert (await other.wait(instance_id, timeout=SECONDS)).status is WorkflowStatus.COMPLETE
+
+
+async def test_what_has_ended_is_given_back_as_it_is(host: WorkflowHost) -> None:
+    """A request may take an instance that ended while it was on its way: nothing begins, and no end comes again."""
+    instance_id = await host.start_workflow(WorkflowBuilder().build("empty"))
+    before = await host.history(instance_id)
+    core = host._life.core()
+    taken = await core.taking.take(1, ids=[instance_id], any_definition=True)
+
+    for loaded in taken.instances:
+        core.activate(loaded)
+
+    async def is_free() -> bool:
+        row = await core.store.get(instance_id)
+        return row is not None and row.owner is None
+
+    await eventually(is_free)
+    assert len(taken.instances) == 1
+    assert await host.history(instance_id) == before
 
 
 async def test_the_lifecycle_of_control_is_announced(host: WorkflowHost) -> None:

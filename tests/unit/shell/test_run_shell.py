@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -282,6 +283,19 @@ async def test_a_flood_of_output_is_bounded_and_drained() -> None:
     assert outcome.dropped_bytes > 100_000_000
     assert outcome.outputs == {"found": RawOutput("1", is_text=True)}
     assert lines < 200_000
+
+
+async def test_a_flood_takes_bounded_memory() -> None:
+    """While 100 MB come through, a few MiB of them are kept at once."""
+    tracemalloc.start()
+    try:
+        outcome = await run("yes | head -c 100000000")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert outcome.dropped_bytes > 90_000_000
+    assert peak < 16 << 20
 
 
 async def test_a_flood_leaves_the_loop_to_others() -> None:

@@ -23,6 +23,8 @@ class Account(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Data fields that recorded answers of bodies set."""
     outcomes: frozenset[tuple[int, int, str]] = frozenset()
     """Waits that are over: pointer, wait, and whether by `event` or by `time`."""
+    pauses: frozenset[tuple[int, int]] = frozenset()
+    """Pauses that are over: pointer, and its failures before."""
     delivered: frozenset[tuple[int, int, int]] = frozenset()
     """Events that reached it: pointer, wait, sequence number."""
     consumed: frozenset[int] = frozenset()
@@ -42,6 +44,7 @@ class Account(msgspec.Struct, frozen=True, gc=False, array_like=True):
             self.results,
             self.written,
             self.outcomes,
+            self.pauses,
             self.delivered,
             self.consumed,
             self.branches,

@@ -107,7 +107,7 @@ class CommitRules:
         account = self._check_waits(name, account, old, write, records)
         account = self._check_branches(name, account, old, instance)
         self._check_requests(name, old, write, instance)
-        self._check_timers(name, old, records, now)
+        account = self._check_timers(name, account, old, records, now)
         self._check_due_times(name, old, instance)
         world.accounts[write.instance_id] = account
 
@@ -202,18 +202,26 @@ class CommitRules:
                     )
         return _replace(account, branches=frozenset(branches), joined=frozenset(joined))
 
-    def _check_timers(self, name: str, old: _Before, records: list[LogRecord], now: int) -> None:
+    def _check_timers(self, name: str, account: Account, old: _Before, records: list[LogRecord], now: int) -> Account:
+        """No pause or wait ends before its time, and each pause ends once."""
+        pauses = set(account.pauses)
         for record in records:
             pointer = old.pointers.get(record.pointer)
-            if pointer is None or pointer.wake <= now:
+            if pointer is None:
                 continue
             by_time = pointer.status is PointerStatus.SLEEPING and record.kind in {
                 LifecycleKind.STEP_STARTED,
                 LifecycleKind.STEP_SUCCEEDED,
             }
             timed_out = record.error is not None and record.error.code == "event_timeout"
-            if by_time or timed_out:
+            if (by_time or timed_out) and pointer.wake > now:
                 self._world.breaks("M1", f"{name}: pointer {record.pointer} was woken {pointer.wake - now} us early")
+            if by_time:
+                pause = pointer.id, pointer.failures
+                if pause in pauses:
+                    self._world.breaks("M3", f"{name}: the pause of pointer {record.pointer} ends a second time")
+                pauses.add(pause)
+        return _replace(account, pauses=frozenset(pauses))
 
     def _check_due_times(self, name: str, old: _Before, instance: Instance) -> None:
         """A pause keeps its end, whatever else happens meanwhile."""
@@ -298,7 +306,7 @@ class CommitRules:
             gone = set(old.inbox).difference(instance.inbox)
             done = applied.get(instance_id, set())
             if gone.difference(done) and not instance.has_ended:
-                world.breaks("A4", f"messages {sorted(gone.difference(done))} of {instance_id} are lost")
+                world.breaks("A5", f"messages {sorted(gone.difference(done))} of {instance_id} are lost")
             if done.intersection(instance.inbox):
                 kept = sorted(done.intersection(instance.inbox))
                 world.breaks("T1", f"messages {kept} of {instance_id} were applied, and are there still")

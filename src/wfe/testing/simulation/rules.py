@@ -90,12 +90,15 @@ RULES: dict[str, Rule] = {
     "M2": _rule("What is due happens: timers, and future events.", "verdict.Judge.ends", "verdict.Judge.events"),
     "M4": _rule("A due time is stored once, and never begins again.", "watching.Watching.after_commit"),
     "M5": _rule("Store time never goes back, whatever its clock does.", "watching.Watching.after_commit"),
-    "A1": _rule(
-        "After a cancel no body begins; of cancel, terminate and end one wins.",
-        "watching.Watching.begun",
+    "A1": _rule("After a cancel no body begins.", "watching.Watching.begun", "verdict.Judge.controls"),
+    "A2": _rule("Suspended, no body begins.", "watching.Watching.begun", "verdict.Judge.controls"),
+    "A4": _rule(
+        "Of cancel, terminate and end one wins, and who asked is told which, whoever applied it.",
         "verdict.Judge.controls",
     ),
-    "A2": _rule("Suspended, no body begins.", "watching.Watching.begun", "verdict.Judge.controls"),
+    "A5": _rule(
+        "An acknowledged request is there until it is applied or its instance ends.", "requests.Requests.after_commit"
+    ),
     "L1": _rule(
         "One session holds an instance, and every taking raises its fence.",
         "watching.Watching.after_claim",

@@ -196,23 +196,24 @@ class Judge:
     # Control
 
     def controls(self) -> Iterator[str]:
-        """A1 and A2: what was acknowledged holds."""
+        """A1, A2 and A4: what was acknowledged holds."""
         for operation in self._done("cancel", "terminate"):
-            if operation.outcome != "ok":
-                continue
-            instance = self._tables.instances.get(operation.instance)
-            wanted = WorkflowStatus.CANCELLED if operation.verb == "cancel" else WorkflowStatus.TERMINATED
-            if operation.answer is True and (instance is None or instance.status != wanted):
-                others = {
-                    other.verb for other in self._done("cancel", "terminate") if other.instance == operation.instance
-                }
-                if instance is None or len(others) == 1:
-                    status = "gone" if instance is None else instance.status
-                    yield f"A1: the {operation.verb} of {operation.instance} was acknowledged, and it is {status}"
-            yield from self._begun_after(operation, "A1", float("inf"))
+            if operation.outcome == "ok":
+                yield from self._told_rightly(operation)
+                yield from self._begun_after(operation, "A1", float("inf"))
         for operation in self._done("suspend"):
             if operation.outcome == "ok":
                 yield from self._begun_after(operation, "A2", self._next_resume(operation))
+
+    def _told_rightly(self, operation: Operation) -> Iterator[str]:
+        """A4: an end has one cause, and who asked for it is told whether that is what was asked for."""
+        instance = self._tables.instances.get(operation.instance)
+        wanted = WorkflowStatus.CANCELLED if operation.verb == "cancel" else WorkflowStatus.TERMINATED
+        if operation.answer is True and (instance is None or instance.status != wanted):
+            others = {other.verb for other in self._done("cancel", "terminate") if other.instance == operation.instance}
+            if instance is None or len(others) == 1:
+                status = "gone" if instance is None else instance.status
+                yield f"A4: the {operation.verb} of {operation.instance} was acknowledged, and it is {status}"
 
     def _next_resume(self, operation: Operation) -> float:
         later = [

@@ -30,6 +30,7 @@ from wfe.ports.store import (
 from wfe.providers.memory.tables import Instance, Tables
 from wfe.testing.simulation.deliveries import Deliveries
 from wfe.testing.simulation.ledger import BodyEntry
+from wfe.testing.simulation.requests import Requests
 from wfe.testing.simulation.stored import differences, says_nothing, shape_problems, wake_problems
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Watching:
         self.seen = seen
         self._before: dict[str, dict[str, _Before]] = {}
         self._deliveries = Deliveries(tables, self.broken)
+        self._requests = Requests(tables, self.broken)
         self._definitions: dict[str, DefinitionKey] = {}
         self._sessions: dict[str, str] = {}
         self._latest = 0
@@ -155,6 +157,7 @@ class Watching:
         for taken in reply.taken:
             self._taken(taken)
         self._deliveries.after_commit(batch, reply)
+        self._requests.after_commit(batch, reply)
 
     def created(self, start: Start, now: Moment) -> None:
         """Check a new instance."""
