@@ -986,12 +986,14 @@ CANARIES: tuple[Canary, ...] = (
     ),
     Canary(
         "damaged_instance_given_back",
-        "An instance that cannot be read is given back, to be taken again.",
+        "An instance that cannot be read is given back, to be taken again at once.",
         "host/core.py",
         "            self._park(loaded.id, loaded.fence, corrupt_reason(error), error)\n",
         "            self.background(self.release(loaded.id, loaded.fence))\n",
         "W2",
-        Tests("simulation tests", ("tests/simulation/test_poison.py::test_what_is_damaged_is_looked_at_now_and_then",)),
+        Tests(
+            "simulation tests", ("tests/simulation/test_poison.py::test_what_is_damaged_is_looked_at_ever_more_rarely",)
+        ),
     ),
 )
 

@@ -31,6 +31,8 @@ _BEGINS = 20.0
 _MINUTES = 10
 _SETTLED = 150.0
 """Virtual seconds after which all that kills its hosts is found."""
+_LOOKS = 4
+"""At once, and after one, three and seven minutes."""
 _PLANS = (
     Plan("fine", (Work("one", slow=5.0), Work("two", slow=5.0))),
     Plan("deadly", (Work("kill", kills=20, slow=0.1),)),
@@ -155,9 +157,9 @@ def test_each_takes_six_hosts_at_most() -> None:
     assert _POISONED < found.deaths <= _POISONED * (QUARANTINE_AFTER + 1)
 
 
-def test_what_is_damaged_is_looked_at_now_and_then() -> None:
-    """An instance whose rows cannot be read is taken at once, and then after one, two and four minutes."""
+def test_what_is_damaged_is_looked_at_ever_more_rarely() -> None:
+    """An instance whose rows cannot be read is taken again after a minute, and each time after twice as long."""
     found = _played("damaged")
 
     assert found.statuses == [WorkflowStatus.RUNNABLE] * _POISONED
-    assert found.takings == [4] * _POISONED
+    assert found.takings == [_LOOKS] * _POISONED

@@ -85,14 +85,14 @@ class Ownership:
             else:
                 self._named[each] = _Named(instance.is_due(now), tables.holder(instance))
 
-    def after_taking(self, ids: Iterable[str], *, even_idle: bool = True) -> None:
-        """Check what was taken by the request; it asked `even_idle` for those that are not due."""
+    def after_taking(self, taker: str, ids: Iterable[str], *, even_idle: bool = True) -> None:
+        """Check what a session has taken by the request; it asked `even_idle` for those that are not due."""
         for each in ids:
             named = self._named.get(each)
             if named is not None and not even_idle and (named.owner is not None or not named.is_due):
                 self._broken("Q3", f"{each} was taken because it was asked for: held by {named.owner}, not due")
             session = self._held.get(each)
-            if session is not None:
+            if session not in {None, taker}:
                 life, since = self._draining[session]
                 if life.is_undisturbed:
                     self._broken(

@@ -72,7 +72,7 @@ class Watch(Protocol):
         """Look at what may be taken."""
         ...
 
-    def after_claim(self, process: Process, reply: ClaimReply, *, even_idle: bool) -> None:
+    def after_claim(self, process: Process, session: str, reply: ClaimReply, *, even_idle: bool) -> None:
         """Look at what was taken."""
         ...
 
@@ -153,7 +153,7 @@ class _Store:
                 any_definition=any_definition,
                 activations_below=activations_below,
             )
-            self._watch.after_claim(process, reply, even_idle=any_definition)
+            self._watch.after_claim(process, session, reply, even_idle=any_definition)
             return reply
 
         return await self._network.call("claim", work, detail=" ".join(ids or ()))

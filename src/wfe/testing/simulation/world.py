@@ -159,7 +159,7 @@ class World:
         outcomes = [*reply.transitions, *reply.starts, *(each.outcome for each in reply.publishes), *reply.inbox]
         self.trace.note(life.name, f"committed: {' '.join(str(getattr(each, 'value', each)) for each in outcomes)}")
         self.watching.after_commit(batch, reply, misled=life.misled())
-        self.ownership.after_taking(each.id for each in reply.taken)
+        self.ownership.after_taking(batch.session, [each.id for each in reply.taken])
         self.seen.update(f"commit {getattr(each, 'value', each)}" for each in outcomes)
         if life.trap == "after commit":
             life.kill("killed after a commit")
@@ -167,12 +167,12 @@ class World:
     def before_claim(self, ids: Sequence[str] | None) -> None:
         self.ownership.before_taking(ids)
 
-    def after_claim(self, process: Process, reply: ClaimReply, *, even_idle: bool) -> None:
+    def after_claim(self, process: Process, session: str, reply: ClaimReply, *, even_idle: bool) -> None:
         life = _life(process)
         if reply.instances:
             self.trace.note(life.name, f"took {' '.join(f'{each.id}/{each.fence}' for each in reply.instances)}")
         self.watching.after_claim(reply)
-        self.ownership.after_taking([each.id for each in reply.instances], even_idle=even_idle)
+        self.ownership.after_taking(session, [each.id for each in reply.instances], even_idle=even_idle)
         if life.trap == "after claim" and reply.instances:
             life.kill("killed after a claim")
 
