@@ -171,6 +171,16 @@ async def assert_once(line: Line, reply: CommitReply) -> None:
 class TestOneCut:
     """A connection is lost once; the store finds out by itself."""
 
+    async def test_deliveries_are_counted_by_the_call_that_makes_them(self, line: Line) -> None:
+        """A repeat tells where the event lies, and not how many waits it had reached: some may have had it since."""
+        await prepare(line)
+
+        reply = await line.cut(Moment.AFTER, everything())
+
+        assert [publication.deliveries for publication in reply.publishes] == [0, 0]
+        assert [row.sequence > 0 for row in await line.direct.store.inbox(["waiting"])] == [True]
+        assert "waiting" in {one.instance_id for one in reply.deliveries} | {one.id for one in reply.taken}
+
     @pytest.mark.parametrize("moment", CUTS)
     async def test_every_part_happens_once(self, line: Line, moment: Moment) -> None:
         """Whenever the connection is lost, the batch is written once and its reply tells what became of it."""

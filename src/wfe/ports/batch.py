@@ -229,7 +229,8 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 
     outcome: PublishOutcome
     deliveries: int = 0
-    """How many waits it reached at once."""
+    """How many waits it reached at once, as far as this call knows: a store that finds that it had written the batch in
+    an earlier try, whose reply was lost, may say 0, as nothing keeps the number once those waits have their event."""
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False, kw_only=True):

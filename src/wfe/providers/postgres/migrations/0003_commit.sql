@@ -451,14 +451,13 @@ BEGIN
     END IF;
 
     IF v_repeated THEN
-        -- The reply is lost, and with it what had been delivered: show again what lies there for the same instances.
+        -- The reply is lost, and with it what had been delivered: show again what lies there for the same instances. How
+        -- many waits were reached is not told again (kind 6): what was delivered may have been consumed.
         SELECT array_agg(e.topic), array_agg(e.sequence) INTO v_topics, v_some
             FROM @schema@.event e WHERE e.id = ANY (b_id) AND e.batch = p_batch AND e.sequence IS NOT NULL;
         SELECT coalesce(array_agg(b.n), '{}'), coalesce(array_agg(b.id), '{}') INTO v_row_ns, v_row_ids
             FROM @schema@.inbox b JOIN @schema@.instance i ON i.n = b.n
             WHERE i.id = ANY (m_instance) OR b.sequence = ANY (v_some);
-        SELECT array_agg(b.sequence) INTO v_hits
-            FROM @schema@.inbox b WHERE b.sequence = ANY (v_some);
         RETURN QUERY SELECT * FROM @schema@.retake_v1(p_batch, p_session);
     ELSIF p_room > 0 AND cardinality(v_row_ns) > 0
             AND EXISTS (SELECT 1 FROM @schema@.session s WHERE s.id = p_session AND s.expires_at > v_now) THEN
