@@ -778,7 +778,7 @@ CANARIES: tuple[Canary, ...] = (
         "        if reasons:\n",
         "        if False:\n",
         "V2",
-        Simulation(30),
+        Tests("simulation tests", ("tests/simulation/test_missing_code.py",)),
     ),
     Canary(
         "recorded_plans_not_looked_for",
@@ -798,7 +798,7 @@ CANARIES: tuple[Canary, ...] = (
         "            self._tell(ended_row(runner.state), ended=False)",
         "        if pairs:\n            self._tell(ended_row(runner.state), ended=True)",
         "T9",
-        Simulation(60),
+        Simulation(20),
     ),
     Canary(
         "every_terminate_has_won",
@@ -807,7 +807,7 @@ CANARIES: tuple[Canary, ...] = (
         "return after is None or after.status == goal",
         "return True",
         "A4",
-        Simulation(60),
+        _scenario("test_control.py::test_a_request_that_the_end_has_overtaken_says_so"),
     ),
     Canary(
         "request_needs_the_code",

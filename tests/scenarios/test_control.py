@@ -305,6 +305,30 @@ async def test_a_request_outlives_the_holder_that_did_not_apply_it(
     assert (await other.get_workflow(instance_id)).status is WorkflowStatus.TERMINATED
 
 
+@pytest.mark.parametrize("verb", ["cancel_workflow", "terminate_workflow"])
+async def test_a_request_that_the_end_has_overtaken_says_so(
+    start_host: StartHost, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """Who asks for an end while another one is on its way is told that it was that."""
+    gate = Gate()
+    definition = WorkflowBuilder().start_with(gate.body).build("w")
+    holder, other = await start_host(definition), await start_host()
+    instance_id = await holder.start_workflow(definition)
+    await gate.entered()
+    monkeypatch.setattr(holder._life.core(), "read_inbox", lambda _: None)
+    store = other._life.core().store
+
+    async def is_asked() -> bool:
+        return bool(await store.inbox([instance_id]))
+
+    asking = asyncio.create_task(getattr(other, verb)(instance_id))
+    await eventually(is_asked)
+    gate.open()
+
+    assert await asyncio.wait_for(asking, SECONDS) is False
+    assert (await other.wait(instance_id, timeout=SECONDS)).status is WorkflowStatus.COMPLETE
+
+
 async def test_what_has_ended_is_given_back_as_it_is(host: WorkflowHost) -> None:
     """A request may take an instance that ended while it was on its way: nothing begins, and no end comes again."""
     instance_id = await host.start_workflow(WorkflowBuilder().build("empty"))
