@@ -778,7 +778,7 @@ CANARIES: tuple[Canary, ...] = (
         "        if reasons:\n",
         "        if False:\n",
         "V2",
-        Simulation(120),
+        Tests("simulation tests", ("tests/simulation/test_missing_code.py",)),
     ),
     Canary(
         "recorded_plans_not_looked_for",
