@@ -62,39 +62,51 @@ async def _is_parked(host: WorkflowHost, instance_id: str) -> None:
 
 
 async def test_what_is_parked_is_tried_again(start_host: StartHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the store takes it, the instance goes on by itself, without a new start of its host."""
-    monkeypatch.setattr("wfe.host.parking._FIRST_PAUSE", 0.05)
-    host = await start_host()
+    """Once the store takes it, the instance goes on with a sweep, without a new start of its host."""
+    monkeypatch.setattr("wfe.host.parking._FIRST_PAUSE", 0.0)
+    host = await start_host(sweep_interval=3600)
     store, instance_id = await _parked(host, monkeypatch)
 
     store.mend()
+    host._life.look_around()
 
     result = await host.wait(instance_id, timeout=SECONDS)
     assert result.data == {"got": "news", "after": True}
     assert instance_id not in host._life.core().parked
 
 
+async def test_what_is_parked_waits_for_its_time(start_host: StartHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep before that does not try it."""
+    host = await start_host(sweep_interval=3600)
+    store, instance_id = await _parked(host, monkeypatch)
+    tried = store.refused
+
+    await host._life.core().parked.look()
+
+    assert instance_id in host._life.core().parked
+    assert store.refused == tried
+    store.mend()
+
+
 async def test_a_parked_instance_is_tried_at_growing_intervals(
     start_host: StartHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each failure doubles the pause, and the log tells the same reason as an error once."""
-    monkeypatch.setattr("wfe.host.parking._FIRST_PAUSE", 0.01)
-    monkeypatch.setattr("wfe.host.parking._LONGEST_PAUSE", 0.08)
-    host = await start_host()
+    """Each failure doubles the pause, up to the longest, and the log tells the same reason as an error once."""
+    monkeypatch.setattr("wfe.host.parking._LONGEST_PAUSE", 200.0)
+    host = await start_host(sweep_interval=3600)
     with caplog.at_level(logging.INFO, logger="wfe.host"):
         store, instance_id = await _parked(host, monkeypatch)
-        seen = store.refused
-
-        async def was_tried_again() -> bool:
-            return store.refused > seen + 6
-
-        await eventually(was_tried_again)
+        for _ in range(3):
+            await host._life.core().parked.try_now(instance_id)
+            await _is_parked(host, instance_id)
 
     told = [record for record in caplog.records if "is tried again in" in record.getMessage()]
-    assert [record.levelno for record in told].count(logging.ERROR) == 1
+    pauses = [float(record.getMessage().partition("again in ")[2].partition(" s")[0]) for record in told]
+    assert [record.levelno for record in told] == [logging.ERROR] + [logging.INFO] * 3
     assert "this row cannot be written" in told[0].getMessage()
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (60.0, 200.0)
     store.mend()
-    await host.wait(instance_id, timeout=SECONDS)
 
 
 async def test_why_it_is_parked_is_seen(start_host: StartHost, monkeypatch: pytest.MonkeyPatch) -> None:
