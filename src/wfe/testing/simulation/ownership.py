@@ -92,7 +92,7 @@ class Ownership:
             if named is not None and not even_idle and (named.owner is not None or not named.is_due):
                 self._broken("Q3", f"{each} was taken because it was asked for: held by {named.owner}, not due")
             session = self._held.get(each)
-            if session not in {None, taker}:
+            if session is not None and session != taker:
                 life, since = self._draining[session]
                 if life.is_undisturbed:
                     self._broken(
