@@ -234,6 +234,16 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._is_over = True
         for process in self._processes:
             process.kill()
+        # What is closed may begin a task in its `finally`: it asks this loop, which refuses, and makes none of its own.
+        asyncio._set_running_loop(self)  # noqa: SLF001 - for those who write loops
+        try:
+            self._close_tasks()
+        finally:
+            asyncio._set_running_loop(None)  # noqa: SLF001
+        self._timers.clear()
+        self.close()
+
+    def _close_tasks(self) -> None:
         with warnings.catch_warnings():
             # What was killed between making a coroutine and awaiting it never awaits it.
             warnings.simplefilter("ignore", RuntimeWarning)
@@ -242,8 +252,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                     if not task.done():
                         _close(task)
                 process.tasks.clear()
-        self._timers.clear()
-        self.close()
 
 
 def _close(task: asyncio.Task[Any]) -> None:
