@@ -989,7 +989,7 @@ CANARIES: tuple[Canary, ...] = (
         "An instance that cannot be read is given back, to be taken again at once.",
         "host/core.py",
         "            self._park(loaded.id, loaded.fence, corrupt_reason(error), error)\n",
-        "            self.background(self.release(loaded.id, loaded.fence))\n",
+        "            self.background(self.release((loaded.id, loaded.fence)))\n",
         "W2",
         Tests(
             "simulation tests", ("tests/simulation/test_poison.py::test_what_is_damaged_is_looked_at_ever_more_rarely",)

@@ -137,7 +137,8 @@ async def test_the_time_limit_of_wait_holds_whatever_the_store_does(place: Place
     definition = WorkflowBuilder().wait_for("go", "k").build("w")
 
     async with WorkflowHost(provider) as host:
-        instance_id = await host.start_workflow(definition)
+        tomorrow = datetime.now(UTC) + timedelta(days=1)  # until then nobody holds it
+        instance_id = await host.start_workflow(definition, start_at=tomorrow)
         provider.never_answers(method)
 
         async with asyncio.timeout(SECONDS):

@@ -43,7 +43,8 @@ class Transition:
     """A decision: what to write, and what to do once it is written."""
 
     __slots__ = (
-        "again", "changed", "changes", "data", "gone", "head", "items", "notes", "run", "stop", "values", "writers",
+        "again", "changed", "changes", "data", "gone", "head", "items", "notes", "run", "stop", "values", "waits",
+        "writers",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +61,7 @@ class Transition:
         run: Sequence[int],
         stop: Sequence[int],
         again: bool,
+        waits: bool,
         notes: Sequence[LogRecord],
     ) -> None:
         self.changes = changes
@@ -78,6 +80,8 @@ class Transition:
         """Pointers whose bodies, if they run, are to be cancelled after the commit."""
         self.again = again
         """Whether to decide again at once: some pointers are pending only because this decision was long enough."""
+        self.waits = waits
+        """Whether nothing of the instance is left to run, now: it has ended, or goes on only by time or a message."""
         self.notes = notes
         """The announcements of this transition."""
 
@@ -417,6 +421,7 @@ class Draft:
             run=run,
             stop=self.stop,
             again=self.again and not self.ended,
+            waits=not busy,
             notes=self.records,
         )
 

@@ -184,7 +184,11 @@ class Committer:
         except Exception as error:  # noqa: BLE001 - ours, or one that a provider let out: find whose fault it is
             await self._divide(load, error)
         else:
+            task = asyncio.current_task()
+            assert task is not None
+            self._writing.discard(task)
             self._tell(load, reply)
+            self._core.pump_now()  # what those told decide is written at once, not in a later turn of the loop
 
     async def _divide(self, load: _Load, error: Exception) -> None:
         if load.size() + bool(load.promote) <= 1:

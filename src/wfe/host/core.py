@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,6 +20,7 @@ from wfe.host.alarms import Alarms
 from wfe.host.asker import RunnerAsker
 from wfe.host.committer import Committer
 from wfe.host.parking import Parking, requests_among
+from wfe.host.residents import Residents
 from wfe.host.room import Room
 from wfe.host.runner import Runner
 from wfe.host.settings import may_be_an_id
@@ -37,6 +38,7 @@ from wfe.ports.hints import Hint, HintKind
 from wfe.ports.store import TransitionOutcome
 
 if TYPE_CHECKING:
+    from wfe.engine.transition import Transition
     from wfe.host.bodies import BodySurroundings
     from wfe.host.registry import Registration, Registry
     from wfe.model.document import Limits
@@ -108,6 +110,7 @@ class HostCore:
         self.strays = Strays(self)
         self.taking = Taking(self, max_active)
         self.trials = Trials(self)
+        self.residents = Residents(self)
 
     def _begins_nothing(self) -> bool:
         return self.draining or not self.is_sure()
@@ -209,7 +212,7 @@ class HostCore:
     def activate(self, loaded: LoadedInstance) -> None:
         """Begin to run an instance that was taken."""
         if self.trials.is_out_of_turn(loaded):
-            self.background(self.release(loaded.id, loaded.fence))
+            self.background(self.release((loaded.id, loaded.fence)))
             return
         old = self.runners.get(loaded.id)
         if old is not None:
@@ -223,7 +226,7 @@ class HostCore:
     def _activate(self, loaded: LoadedInstance) -> None:
         state = InstanceState.loaded(loaded)
         if state.head.status.is_terminal:  # it ended while a request for it was on its way
-            self.background(self.release(loaded.id, loaded.fence))
+            self.background(self.release((loaded.id, loaded.fence)))
             return
         runner = self._hold(self.registry.to_run(loaded.definition), state, loaded.fence)
         inbox = list(loaded.inbox)
@@ -249,26 +252,31 @@ class HostCore:
         self.runners[state.id] = runner
         return runner
 
-    def started(self, registration: Registration, state: InstanceState, run: Sequence[int]) -> None:
+    def started(self, registration: Registration, state: InstanceState, transition: Transition) -> None:
         """Run an instance that this host has just started and holds."""
         runner = self._hold(registration, state, 1)
         if state.pending:
             runner.deliver(TimePassed())
-        self.bodies.run(runner, run)
+        self.bodies.run(runner, transition.run)
         wake = runner.next_alarm()
         if wake is not None:
             self.wake_at(state.id, wake)
+        if transition.waits:
+            self.residents.keep(runner)
+            self.waiters.changed(runner)
 
     def _make_child(self, parent: InstanceState, request: ChildRequest) -> Start:
         return make_child(self, parent, request)
 
-    def give_back(self, runner: Runner) -> None:
-        """Release an instance unchanged."""
-        self._forget(runner)
-        self.background(self.release(runner.id, runner.fence))
-        wake = runner.state.timers.earliest()
-        if wake is not None:
-            self.wake_at(runner.id, wake)
+    def give_back(self, *runners: Runner) -> None:
+        """Release instances unchanged."""
+        for runner in runners:
+            self._forget(runner)
+            wake = runner.state.timers.earliest()
+            if wake is not None:
+                self.wake_at(runner.id, wake)
+        if runners:
+            self.background(self.release(*((runner.id, runner.fence) for runner in runners)))
 
     def gave_back(self, runner: Runner, *, unread: bool, wake: Moment | None) -> None:
         """An instance was released by its own transition."""
@@ -295,19 +303,20 @@ class HostCore:
             self.background(self._take_again(runner.id, fence))
 
     async def _take_again(self, instance_id: str, fence: int) -> None:
-        await self.release(instance_id, fence)
+        await self.release((instance_id, fence))
         self.taking.want([instance_id])
 
-    async def release(self, instance_id: str, fence: int) -> None:
-        """Give an instance back."""
+    async def release(self, *holds: tuple[str, int]) -> None:
+        """Give instances back: ids, with the fences that they were taken with."""
         with self.strays.request():
-            await self.store.release(self.session_id, [(instance_id, fence)])
+            await self.store.release(self.session_id, holds)
 
     def _forget(self, runner: Runner) -> None:
         if self.runners.get(runner.id) is runner:
             del self.runners[runner.id]
             self.taking.room_came()
             self.trials.passed(runner.id)
+        self.residents.leave(runner)
         runner.drop()
 
     def went_on(self, runner: Runner) -> None:

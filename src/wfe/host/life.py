@@ -286,6 +286,11 @@ class Life:
                 self._core.background(self._save_while_running())
         self.look_around()
 
+    def deregistered(self) -> None:
+        """A definition was taken away: what waits in memory must not go on with it."""
+        if self._core is not None:
+            self._core.residents.give_back_all()
+
     async def _save_while_running(self) -> None:
         try:
             await self.save_definitions()

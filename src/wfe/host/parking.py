@@ -97,7 +97,7 @@ class Parking:
         parked = self._parked.pop(instance_id, None)
         if parked is None or core.draining:
             return
-        await core.release(instance_id, parked.fence)
+        await core.release((instance_id, parked.fence))
         for loaded in (await core.taking.take(1, ids=[instance_id], any_definition=True)).instances:
             core.activate(loaded)
 

@@ -68,7 +68,9 @@ class Registering:
 
         False: it was not registered.
         """
-        return self.registry.deregister(definition_id, version)
+        was_registered = self.registry.deregister(definition_id, version)
+        self._life.deregistered()
+        return was_registered
 
     def definitions(self) -> list[WorkflowDefinition[Any]]:
         """List what is registered."""

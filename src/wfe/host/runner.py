@@ -202,12 +202,13 @@ class Runner:
             self.mailbox[:0], self.rows[:0] = messages, rows
             raise
         if self._is_empty(transition, rows) and not self.must_write:
-            if not transition.changes.hold and not self.bodies and not self.awaited:
+            if not transition.changes.hold and not self.bodies and not self.awaited and self not in core.residents:
                 core.give_back(self)
             return None
         self.committing, self.must_write = True, False
         self.inflight = (messages, rows)
         self.transition = transition
+        transition.changes = core.residents.changes(transition)
         return TransitionWrite(
             instance_id=self.id, revision=self.state.revision, fence=self.fence, changes=transition.changes
         )
@@ -224,6 +225,11 @@ class Runner:
             random=core.entropy.random,
             limits=core.limits,
         )
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of it runs, is written or waits to be decided."""
+        return not (self.committing or self.mailbox or self.rows or self.bodies or self.awaited)
 
     @property
     def may_be_suspended(self) -> bool:
@@ -322,6 +328,7 @@ class Runner:
         core = self.core
         self.since = core.monotonic()
         core.went_on(self)
+        core.residents.leave(self)
         if len(self.known_rows) > _ROWS_KNOWN:
             self.known_rows = {*self.rows, *nlargest(_ROWS_KNOWN // 10, self.known_rows)}
         if transition.stop:
@@ -366,6 +373,10 @@ class Runner:
             core.schedule(self)
         elif core.draining and not self.bodies:
             core.give_back(self)
+            return
+        if transition.waits:
+            core.residents.keep(self)
+            core.waiters.changed(self)
 
     def _hold_back(self, numbers: Sequence[int]) -> None:
         """The instance is suspended: bodies that are ready, but have not begun, do not begin."""

@@ -93,7 +93,7 @@ def make_start(
             random=core.entropy.random,
             limits=core.limits,
         )
-        changes = transition.changes
+        changes = core.residents.changes(transition)
         if changes.data is None or changes.values is None:
             changes = msgspec.structs.replace(
                 changes, data=changes.data or document, values=changes.values or EMPTY_DOCUMENT
@@ -158,7 +158,7 @@ def _begin(  # noqa: PLR0917 - all that is known of one start
     if transition.changes.ended:
         core.waiters.ended(ended_row(state))
     elif start.changes.hold:
-        core.started(registration, state, transition.run)
+        core.started(registration, state, transition)
     elif transition.changes.hold or start.id in reply.unread:
         core.taking.want([start.id])  # there was no room (whoever has some takes it), or its event is already here
     elif wake is not None:

@@ -90,6 +90,7 @@ class Sweeper:
         again = False
         await core.strays.look()
         if not core.draining:
+            core.residents.look()
             room = min(core.room, _CLAIM_AT_ONCE)
             reply = await core.taking.claim(room)  # without room too: it tells of the time ahead
             again = 0 < room == len(reply.instances)

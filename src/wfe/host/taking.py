@@ -49,6 +49,11 @@ class Taking:
         core = self._core
         return 0 if core.draining else max(0, self._max_active - len(core.runners) - self._coming)
 
+    @property
+    def is_half_empty(self) -> bool:
+        """Whether no more than half of the places are taken."""
+        return self.room * 2 >= self._max_active
+
     def keep(self, places: int) -> None:
         """Keep places for instances on their way. Each comes back by `let_go`, before the instance takes it."""
         self._coming += places

@@ -100,6 +100,10 @@ def _runner_moves(world: World, host: Host, instance_id: str) -> Iterator[Move[W
     wake = runner.state.timers.earliest()
     if wake is not None and wake <= world.now and not any(type(each) is TimePassed for each in runner.mailbox):
         yield Move(f"{session} sees that {instance_id} is due", Kind.PROGRESS, with_runner(session, instance_id, _ring))
+    if world.may("keep") and runner.is_idle and instance_id not in host.resting:
+        yield Move(
+            f"{session} keeps {instance_id} no longer", Kind.PROGRESS, with_runner(session, instance_id, _leaves)
+        )
     if world.is_alive(host):
         for number in sorted(runner.awaited):
             begins = with_runner(session, instance_id, _begins(number))
@@ -206,6 +210,10 @@ def activate(world: World, host: Host, row: LoadedInstance) -> None:
         return
     with meeting(world, host, runner):
         runner.activate(list(row.inbox))
+
+
+def _leaves(_world: World, _host: Host, runner: Runner) -> None:
+    runner.core.give_back(runner)
 
 
 def _activate(world: World, host: Host, runner: Runner) -> None:

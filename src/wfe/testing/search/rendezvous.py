@@ -37,6 +37,8 @@ class Rendezvous:
             ("two hosts and a cancel", _world(_SINCE_START, {**one, **both, "request": 1}, hosts=2)),
             ("two instances, an event, a cancel", _world(_SINCE_START, {**two, "e1": 1, "request": 1})),
             ("two instances and two events", _world(_SINCE_START, {**two, **both})),
+            ("what waits is kept, an event, a cancel and a crash", _world(_SINCE_START, {**one, **_KEPT, "crash": 1})),
+            ("what waits is kept, two hosts", _world(_SINCE_START, {**one, **_KEPT, "e2": 1}, hosts=2)),
             ("two instances that take stored events", _world(_ANY_TIME, {**two, "e1": 1, "request": 1})),
         ]
 
@@ -46,6 +48,7 @@ class Rendezvous:
 
 
 _ASKED = {"request": 1, "purge": 1}
+_KEPT = {"keep": 1, "e1": 1, "request": 1}
 
 
 def _world(steps: tuple[Step, ...], budget: dict[str, int], *, hosts: int = 1) -> World:

@@ -6,13 +6,16 @@ from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from wfe.host.residents import kept
 from wfe.host.runner import Runner
 from wfe.model.document import Limits
 from wfe.ports.store import Start, TransitionOutcome
 from wfe.testing.search.world import Body, Host, World
 
 if TYPE_CHECKING:
+    from wfe.engine.transition import Transition
     from wfe.host.core import HostCore
+    from wfe.ports.store import Changes
 
 __all__ = ["ASKER", "StandIn", "meeting", "set_body", "with_runner"]
 
@@ -45,6 +48,7 @@ class StandIn:
         self.bodies = self
         self.waiters = self
         self.entropy = self
+        self.residents = self
 
     # Time and chance
 
@@ -73,6 +77,21 @@ class StandIn:
 
     def changed(self, runner: Runner) -> None:
         """Nobody waits for the instance."""
+
+    # What waits and is kept
+
+    def changes(self, transition: Transition) -> Changes:
+        """Where waiting instances are kept, all are that may be."""
+        return kept(transition) if transition.waits and self._world.may("keep") else transition.changes
+
+    def __contains__(self, runner: object) -> bool:
+        return self._world.may("keep")
+
+    def keep(self, runner: Runner) -> None:
+        """Whoever waits may be given back, at any time."""
+
+    def leave(self, runner: Runner) -> None:
+        """It is seen by what is left to do."""
 
     # Giving back
 

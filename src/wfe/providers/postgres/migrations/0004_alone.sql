@@ -139,6 +139,10 @@ DECLARE
     v_new bigint;
     v_ns bigint[];
     v_ids bigint[];
+    v_pointers bigint[];
+    v_waits bigint[];
+    v_names text[];
+    v_owners text[];
     v_taken bigint[];
 BEGIN
     IF NOT p_durable THEN
@@ -146,8 +150,6 @@ BEGIN
     END IF;
     PERFORM pg_advisory_xact_lock(@lock@, get_byte(b_topic, 0));
     v_now := @schema@.store_time();
-    -- All that is written, in one statement. It sees what was committed before it got the stripe, so every wait. Which
-    -- instances are free is asked of their newest rows, which `FOR UPDATE` looks up.
     WITH new AS (
         INSERT INTO @schema@.event (id, sequence, time, topic, batch, name, key, payload)
         SELECT b_id, nextval('@schema@.event_number'), greatest(v_now, (
@@ -169,44 +171,38 @@ BEGIN
         INSERT INTO @schema@.inbox (n, id, pointer, wait, sequence, request, name, key, payload)
         SELECT m.n, nextval('@schema@.inbox_number'), m.pointer, m.wait, m.sequence, '', b_name, b_key, b_payload
         FROM (SELECT * FROM matched ORDER BY n, pointer, wait) m
-        RETURNING n, id
-    ), free AS MATERIALIZED (
-        SELECT i.n FROM delivered d JOIN @schema@.instance i ON i.n = d.n
-        WHERE i.ended_at IS NULL AND i.plan = ANY (p_plans)
-            AND EXISTS (SELECT 1 FROM @schema@.session s WHERE s.id = p_session AND s.expires_at > v_now)
-            AND (i.owner = ''
-                OR NOT EXISTS (SELECT 1 FROM @schema@.session s WHERE s.id = i.owner AND s.expires_at > v_now))
-        LIMIT p_room
-        FOR NO KEY UPDATE OF i SKIP LOCKED
-    ), taken AS (
-        UPDATE @schema@.instance i
-        SET fence = i.fence + 1, owner = p_session, activations = i.activations + 1, blocked_reason = NULL
-        FROM free f WHERE i.n = f.n
-        RETURNING i.n, i.fence
-    ), marked AS (
-        INSERT INTO @schema@.marker (batch, created_at, taken, fences)
-        SELECT p_batch, v_now, array_agg(t.n), array_agg(t.fence) FROM taken t HAVING count(*) > 0)
-    SELECT (SELECT w.sequence FROM new w), d.ns, d.ids, t.ns INTO v_new, v_ns, v_ids, v_taken
-    FROM (SELECT array_agg(d.n) AS ns, array_agg(d.id) AS ids FROM delivered d) d,
-        (SELECT array_agg(t.n) AS ns FROM taken t) t;
+        RETURNING n, id, pointer, wait)
+    SELECT (SELECT w.sequence FROM new w), d.ns, d.ids, d.pointers, d.waits, d.names, d.owners
+        INTO v_new, v_ns, v_ids, v_pointers, v_waits, v_names, v_owners
+    FROM (SELECT array_agg(d.n) AS ns, array_agg(d.id) AS ids, array_agg(d.pointer) AS pointers,
+            array_agg(d.wait) AS waits, array_agg(d.name) AS names, array_agg(d.owner) AS owners
+        FROM (SELECT d.*, i.id AS name, s.id AS owner
+            FROM delivered d
+            JOIN @schema@.instance i ON i.n = d.n
+            LEFT JOIN @schema@.session s ON s.id = i.owner AND s.expires_at > v_now
+            ORDER BY d.id) d) d;
     IF v_new IS NULL THEN
         RETURN;
     END IF;
-    IF v_taken IS NOT NULL THEN
-        RETURN QUERY SELECT * FROM @schema@.load_v1(v_taken);
+    IF p_room > 0 AND array_position(v_owners, NULL) IS NOT NULL THEN
+        SELECT array_agg(l.n) INTO v_taken FROM (
+            SELECT i.n FROM @schema@.instance i
+            WHERE i.n = ANY (v_ns) AND i.ended_at IS NULL AND i.plan = ANY (p_plans)
+                AND EXISTS (SELECT 1 FROM @schema@.session s WHERE s.id = p_session AND s.expires_at > v_now)
+                AND (i.owner = ''
+                    OR NOT EXISTS (SELECT 1 FROM @schema@.session s WHERE s.id = i.owner AND s.expires_at > v_now))
+            LIMIT p_room
+            FOR NO KEY UPDATE OF i SKIP LOCKED) l;
+        IF v_taken IS NOT NULL THEN
+            RETURN QUERY SELECT * FROM @schema@.take_v1(p_batch, p_session, v_taken, v_now);
+        END IF;
     END IF;
-    IF v_ns IS NOT NULL AND (v_taken IS NULL OR NOT v_taken @> v_ns) THEN
-        RETURN QUERY
-            SELECT 9, ARRAY[b.n, b.id, b.pointer, b.wait, b.sequence],
-                ARRAY[i.id, (SELECT s.id FROM @schema@.session s WHERE s.id = i.owner AND s.expires_at > v_now),
-                    b.name, b.key],
-                ARRAY[b.message, b.payload]
-            FROM unnest(v_ns, v_ids) AS v(n, id)
-            JOIN @schema@.inbox b ON b.n = v.n AND b.id = v.id
-            JOIN @schema@.instance i ON i.n = b.n
-            WHERE v_taken IS NULL OR b.n <> ALL (v_taken)
-            ORDER BY b.id;
-    END IF;
+    FOR v_i IN 1 .. coalesce(cardinality(v_ns), 0) LOOP
+        IF v_taken IS NULL OR v_ns[v_i] <> ALL (v_taken) THEN
+            RETURN NEXT ROW(9, ARRAY[v_ns[v_i], v_ids[v_i], v_pointers[v_i], v_waits[v_i], v_new],
+                ARRAY[v_names[v_i], v_owners[v_i], b_name, b_key], ARRAY[NULL, b_payload])::@schema@.answer;
+        END IF;
+    END LOOP;
     RETURN NEXT ROW(0, ARRAY[v_now, coalesce(cardinality(v_ns), 0)], NULL, NULL)::@schema@.answer;
 END
 $function$;
