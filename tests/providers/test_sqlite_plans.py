@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from wfe.providers.sqlite.store import SQLiteStore
 
-# A row for each definition, each living host, or each thing that was asked for.
-SMALL = {"definition", "session", "json_each", "j", "sqlite_master", "CONSTANT"}
+# A row for each definition, each living host, or each thing that was asked for ("w": the transitions of a batch).
+SMALL = {"definition", "session", "json_each", "j", "sqlite_master", "CONSTANT", "w"}
 # Reads no more than its limit.
 PROBE = "SELECT n FROM inbox LIMIT 257"
 

@@ -1,33 +1,35 @@
-"""Inserts of many rows with few calls."""
+"""Statements for many rows, with few calls."""
 
 from __future__ import annotations
 
 import sqlite3
 from functools import cache
 
-__all__ = ["BulkInsert"]
+__all__ = ["Bulk"]
 
 _MOST_ROWS = 256
 
 
-class BulkInsert:
-    """Inserts rows by statements of 1, 2, 4 … 256 rows each.
+class Bulk:
+    """Writes rows by statements of 1, 2, 4 … 256 rows each.
 
-    A statement of many rows takes about two thirds of the time of as many single ones, and gives the interpreter's lock
-    away once instead of once a row. Sizes are powers of two so that all statements stay prepared.
+    A statement for many rows takes about two thirds of the time of as many single ones, and gives the lock of the
+    interpreter away once instead of once a row. Sizes are powers of two so that all statements stay prepared.
     """
 
-    def __init__(self, head: str, width: int, tail: str = "") -> None:
+    def __init__(self, template: str, width: int) -> None:
+        """Take a statement with `VALUES {rows}` in it, and how many values a row has."""
         self._width = width
         row = f"({', '.join('?' * width)})"
-        self._statement = cache(lambda rows: f"{head} VALUES {', '.join([row] * rows)} {tail}")
+        self._statement = cache(lambda rows: template.replace("{rows}", ", ".join([row] * rows)))
 
-    def run(self, connection: sqlite3.Connection, values: list[object]) -> None:
-        """Insert rows whose values stand one after another in one list."""
+    def run(self, connection: sqlite3.Connection, values: list[object]) -> int:
+        """Write rows whose values stand one after another in one list; tell how many rows were changed."""
         width = self._width
-        at, left = 0, len(values) // width
+        at, left, changed = 0, len(values) // width, 0
         while left:
             rows = min(1 << (left.bit_length() - 1), _MOST_ROWS)
-            connection.execute(self._statement(rows), values[at : at + rows * width])
+            changed += connection.execute(self._statement(rows), values[at : at + rows * width]).rowcount
             at += rows * width
             left -= rows
+        return changed

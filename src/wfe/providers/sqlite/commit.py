@@ -17,7 +17,7 @@ from wfe.ports.store import (
     TransitionOutcome,
     TransitionWrite,
 )
-from wfe.providers.sqlite.bulk import BulkInsert
+from wfe.providers.sqlite.bulk import Bulk
 from wfe.providers.sqlite.connection import begin_write, commit, roll_back, writing
 from wfe.providers.sqlite.counters import Counters, SystemClock
 from wfe.providers.sqlite.delivery import Mail
@@ -33,11 +33,15 @@ __all__ = ["BatchWriter"]
 _NUMBERS_KEPT = 200_000
 _PROBES = 257
 
-_UPDATE = "UPDATE instance SET revision = revision + 1, activations = 0, status = ?, run = ?, wake_at = ?, ended_at = ?"
-_GUARD = " WHERE n = ? AND revision = ? AND fence = ?"
-_HOLD = f"{_UPDATE}, head = ?{_GUARD}"
-_LEAVE = f"{_UPDATE}, head = ?, owner = NULL{_GUARD}"
-_INSERT = BulkInsert("INSERT INTO instance", 20)
+_UPDATE = (
+    "UPDATE instance SET revision = instance.revision + 1, activations = 0, status = w.column1, run = w.column2, "
+    "wake_at = w.column3, ended_at = w.column4, head = w.column5"
+)
+_WRITES = "FROM (VALUES {rows}) AS w"
+_GUARD = "WHERE n = w.column6 AND revision = w.column7 AND fence = w.column8"
+_HOLD = Bulk(f"{_UPDATE} {_WRITES} {_GUARD}", 8)
+_LEAVE = Bulk(f"{_UPDATE}, owner = NULL {_WRITES} {_GUARD}", 8)
+_INSERT = Bulk("INSERT INTO instance VALUES {rows}", 20)
 
 
 class _GuardMissedError(Exception):
@@ -220,8 +224,8 @@ class _Writing:
             return []
         numbers = self._writer.numbers(self._connection, [write.instance_id for write in writes])
         outcomes = [TransitionOutcome.ACCEPTED] * len(writes)
-        hold: list[tuple[object, ...]] = []
-        leave: list[tuple[object, ...]] = []
+        hold: list[object] = []
+        leave: list[object] = []
         for index, write in enumerate(writes):
             changes = write.changes
             n = numbers.get(write.instance_id)
@@ -230,8 +234,8 @@ class _Writing:
                 if outcomes[index] is not TransitionOutcome.ACCEPTED:
                     continue
             self._accept(n, write, changes, hold, leave)
-        self._guard(_HOLD, hold)
-        self._guard(_LEAVE, leave)
+        if _HOLD.run(self._connection, hold) + _LEAVE.run(self._connection, leave) != len(self._accepted):
+            raise _GuardMissedError
         return outcomes
 
     def _accept(
@@ -239,8 +243,8 @@ class _Writing:
         n: int,
         write: TransitionWrite,
         changes: Changes,
-        hold: list[tuple[object, ...]],
-        leave: list[tuple[object, ...]],
+        hold: list[object],
+        leave: list[object],
     ) -> None:
         ended = changes.ended
         row = (
@@ -254,18 +258,14 @@ class _Writing:
             write.fence,
         )
         if changes.hold and not ended:
-            hold.append(row)
+            hold += row
         else:
-            leave.append(row)
+            leave += row
             self.given_up.append(write.instance_id)
         self._accepted.append((n, write))
         self._effects.add(n, write.revision + 1, changes)
         if changes.subscribe and not ended:
             self._waits.append((n, write.instance_id, None, changes))
-
-    def _guard(self, statement: str, rows: list[tuple[object, ...]]) -> None:
-        if rows and self._connection.executemany(statement, rows).rowcount != len(rows):
-            raise _GuardMissedError
 
     def _look(self, write: TransitionWrite) -> tuple[int, TransitionOutcome]:
         """Look at the guard of one transition; the write lock makes that as good as a guarded write."""

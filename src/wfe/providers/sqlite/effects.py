@@ -5,15 +5,15 @@ from __future__ import annotations
 import sqlite3
 
 from wfe.ports.store import Changes
-from wfe.providers.sqlite.bulk import BulkInsert
+from wfe.providers.sqlite.bulk import Bulk
 from wfe.providers.sqlite.counters import Counters
 from wfe.providers.sqlite.loading import json_list
 
 __all__ = ["Effects"]
 
-_INSERT_LOG = BulkInsert("INSERT INTO log", 8)
-_PUT_POINTERS = BulkInsert("INSERT OR REPLACE INTO pointer", 3)
-_PUT_DOCUMENTS = BulkInsert("INSERT OR REPLACE INTO document", 2)
+_INSERT_LOG = Bulk("INSERT INTO log VALUES {rows}", 8)
+_PUT_POINTERS = Bulk("INSERT OR REPLACE INTO pointer VALUES {rows}", 3)
+_PUT_DOCUMENTS = Bulk("INSERT OR REPLACE INTO document VALUES {rows}", 2)
 _GIVEN = "(SELECT value FROM json_each(?))"
 
 
