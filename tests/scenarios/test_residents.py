@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
-from tests.scenarios.stage import SECONDS, StartHost, eventually, waits
+from tests.scenarios.stage import SECONDS, StartHost, eventually, put, waits
 from wfe import WorkflowBuilder, WorkflowHost, WorkflowStatus
 from wfe.host import residents
+from wfe.ports.store import Batch, CommitReply
 
 _WAITING = WorkflowBuilder().wait_for("go", lambda data: data["key"], output="got").build("waits")
 
@@ -109,13 +112,71 @@ async def test_what_waits_does_not_go_on_without_its_definition(host: WorkflowHo
     assert (await host.wait(instance_id, timeout=SECONDS)).data == {"key": "k", "got": 7}
 
 
-async def test_a_timer_of_what_is_kept_rings(host: WorkflowHost) -> None:
-    """The time limit of a wait ends it in memory, too."""
-    definition = WorkflowBuilder().wait_for("go", "never", timeout=timedelta(milliseconds=50)).build("limited")
+@pytest.mark.parametrize("limit", [timedelta(minutes=30), timedelta(days=1)])
+async def test_nothing_watches_the_time_of_what_is_kept(host: WorkflowHost, limit: timedelta) -> None:
+    """What has a timer soon is not kept; for what is, no alarm is set, or they would pile up."""
+    definition = WorkflowBuilder().wait_for("go", "k", timeout=limit).build("limited")
+    core = host._life.core()
 
-    result = await host.run(definition, timeout=SECONDS)
+    instance_id = await host.start_workflow(definition)
+    await waits(host, instance_id)
 
-    assert result.status is WorkflowStatus.FAILED
+    assert (instance_id in _held(host)) == (limit > timedelta(hours=1))
+    assert [each for _, each in core.alarms._heap if each == instance_id and instance_id in _held(host)] == []
+    await host.publish_event("go", "k")
+    assert (await host.wait(instance_id, timeout=SECONDS)).status is WorkflowStatus.COMPLETE
+
+
+async def test_a_full_host_makes_room_at_once(start_host: StartHost) -> None:
+    """What could run does not wait for a sweep while places are taken by what only waits."""
+    host = await start_host(_WAITING, max_active=2, sweep_interval=60)
+    for number in range(3):
+        await _start(host, str(number))
+
+    result = await host.run(WorkflowBuilder().then(put("a", n=1)).build("quick"), timeout=SECONDS)
+
+    assert result.status is WorkflowStatus.COMPLETE
+
+
+async def test_an_event_meets_what_is_being_given_back(start_host: StartHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that comes while its waiter is given back takes it as soon as that is done."""
+    host = await start_host(_WAITING, sweep_interval=60)  # no sweep finds it
+    instance_id = await _start(host)
+    core = host._life.core()
+    release, gate = core.store.release, asyncio.Event()
+
+    async def slow(session: str, holds: Sequence[tuple[str, int]]) -> None:
+        await gate.wait()
+        await release(session, holds)
+
+    monkeypatch.setattr(core.store, "release", slow)
+    core.residents.give_back_all()
+    await asyncio.sleep(0)  # the release is on its way
+    await host.publish_event("go", "k", 7)
+    gate.set()
+
+    assert (await host.wait(instance_id, timeout=SECONDS)).data == {"key": "k", "got": 7}
+
+
+async def test_what_is_started_while_its_definition_goes_is_not_kept(
+    host: WorkflowHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that is being written when its definition is taken away does not run on with it."""
+    host.register(_WAITING)
+    store, gate = host._life.core().store, asyncio.Event()
+    commit = store.commit
+
+    async def slow(batch: Batch) -> CommitReply:
+        await gate.wait()
+        return await commit(batch)
+
+    monkeypatch.setattr(store, "commit", slow)
+    starting = asyncio.create_task(host.start_workflow(_WAITING, {"key": "k"}))
+    await asyncio.sleep(0.01)
+    assert host.deregister("waits", 1)
+    gate.set()
+
+    await _is_given_back(host, await starting)
 
 
 async def test_what_waits_is_given_back_by_a_stop(start_host: StartHost) -> None:

@@ -205,7 +205,7 @@ class Committer:
             return False
         try:
             await self._commit(_Load())
-        except WfeError:
+        except Exception:  # noqa: BLE001 - whatever a provider lets out: it does not write others either
             return False
         return True
 

@@ -111,6 +111,10 @@ class HostCore:
         self.taking = Taking(self, max_active)
         self.trials = Trials(self)
         self.residents = Residents(self)
+        self._leaving: set[str] = set()
+        """Instances that are being given back."""
+        self._called: set[str] = set()
+        """Those of them for which something has come meanwhile."""
 
     def _begins_nothing(self) -> bool:
         return self.draining or not self.is_sure()
@@ -198,6 +202,7 @@ class HostCore:
                     # Requests are read from the store: a row told of twice must not be applied twice.
                     self.read_inbox(delivery.instance_id)
             elif delivery.owner is None or delivery.owner == self.session_id:
+                self._note_call(delivery.instance_id)
                 if delivery.row.message is None:
                     self.taking.want([delivery.instance_id])
                 else:
@@ -206,6 +211,10 @@ class HostCore:
                 foreign.setdefault(delivery.owner, []).append(delivery.instance_id)
         for owner, ids in foreign.items():
             self.background(self.hints.send(owner, [Hint(HintKind.WORK, tuple(ids))]))
+
+    def _note_call(self, instance_id: str) -> None:
+        if instance_id in self._leaving:
+            self._called.add(instance_id)
 
     # Taking and giving back
 
@@ -258,12 +267,14 @@ class HostCore:
         if state.pending:
             runner.deliver(TimePassed())
         self.bodies.run(runner, transition.run)
-        wake = runner.next_alarm()
-        if wake is not None:
-            self.wake_at(state.id, wake)
         if transition.waits:
             self.residents.keep(runner)
             self.waiters.changed(runner)
+            self.read_inbox(state.id)  # its event may have come before the answer to the start
+            return
+        wake = runner.next_alarm()
+        if wake is not None:
+            self.wake_at(state.id, wake)
 
     def _make_child(self, parent: InstanceState, request: ChildRequest) -> Start:
         return make_child(self, parent, request)
@@ -276,7 +287,20 @@ class HostCore:
             if wake is not None:
                 self.wake_at(runner.id, wake)
         if runners:
-            self.background(self.release(*((runner.id, runner.fence) for runner in runners)))
+            self.background(self._give_back([(runner.id, runner.fence) for runner in runners]))
+
+    async def _give_back(self, holds: list[tuple[str, int]]) -> None:
+        """Release instances. What comes for one of them meanwhile finds it held, so it is taken afterwards."""
+        ids = {instance_id for instance_id, _ in holds}
+        self._leaving |= ids
+        try:
+            await self.release(*holds)
+        finally:
+            self._leaving -= ids
+            called = sorted(ids & self._called)
+            self._called -= ids
+        if called:
+            self.taking.want(called)
 
     def gave_back(self, runner: Runner, *, unread: bool, wake: Moment | None) -> None:
         """An instance was released by its own transition."""
@@ -368,7 +392,7 @@ class HostCore:
         runner = self.runners.get(instance_id)
         if runner is not None:
             self._forget(runner)
-        self.parked.park(instance_id, fence, reason, error, failures=self.broken.get(instance_id, 0) - QUARANTINE_AFTER)
+        self.parked.park(instance_id, fence, reason, error)
         self.on_consumed.set()  # who waits for a request to be applied learns that it is not
 
     def stumbled(self, runner: Runner, error: Exception) -> None:
@@ -407,6 +431,7 @@ class HostCore:
 
     def read_inbox(self, instance_id: str) -> None:
         """Read the inbox of a held instance, soon, together with those of others."""
+        self._note_call(instance_id)
         self._inbox_wanted[instance_id] = None
         if not self._inbox_reading:
             self._inbox_reading = True
@@ -416,6 +441,8 @@ class HostCore:
         try:
             while self._inbox_wanted:
                 asking = {each: self.runners[each] for each in self._inbox_wanted if each in self.runners}
+                for each in self._inbox_wanted:
+                    self._note_call(each)
                 self._inbox_wanted.clear()
                 if not asking:
                     return

@@ -329,6 +329,7 @@ class Life:
             self._refused.pop(registration.key, None)
             if in_use is not None:
                 self._registry.deregister(definition.id, definition.version)
+                core.residents.give_back_all()
                 problem = (
                     f"{definition.id!r} version {definition.version} has another structure than the one that "
                     f"unfinished instances in the store use ({in_use.hash[:8]}; this one is {definition.hash[:8]}). "

@@ -41,17 +41,16 @@ class Parking:
         self._parked: dict[str, _Parked] = {}
         self._told: dict[str, str] = {}
         """Reasons that were logged as errors; told again of the same, it is no news."""
+        self._tries: dict[str, int] = {}
+        """How often each was parked since it went on last."""
 
     def __contains__(self, instance_id: object) -> bool:
         return instance_id in self._parked
 
-    def park(self, instance_id: str, fence: int, reason: str, error: Exception, *, failures: int) -> None:
-        """Keep an instance without running it. Its rows stay as they are.
-
-        Args:
-            failures: How often it was tried in vain since it was parked first, this time included.
-        """
-        pause = min(_FIRST_PAUSE * 2.0 ** min(max(failures - 1, 0), 20), _LONGEST_PAUSE)
+    def park(self, instance_id: str, fence: int, reason: str, error: Exception) -> None:
+        """Keep an instance without running it. Its rows stay as they are."""
+        tries = self._tries[instance_id] = self._tries.get(instance_id, 0) + 1
+        pause = min(_FIRST_PAUSE * 2.0 ** min(tries - 1, 20), _LONGEST_PAUSE)
         self._parked[instance_id] = _Parked(fence, reason, self._core.monotonic() + pause)
         is_news = self._told.get(instance_id) != reason
         self._told[instance_id] = reason
@@ -77,12 +76,13 @@ class Parking:
         """Forget all of it: the session that held it is over."""
         self._parked.clear()
         self._told.clear()
+        self._tries.clear()
 
     async def look(self) -> None:
         """Try those again whose time has come."""
         now = self._core.monotonic()
         for each in [each for each in self._told if each not in self._core.broken]:
-            del self._told[each]  # it went on
+            del self._told[each], self._tries[each]  # it went on
         for each in [each for each, parked in self._parked.items() if parked.again_at <= now]:
             await self.try_now(each)
 
@@ -94,10 +94,12 @@ class Parking:
     async def try_now(self, instance_id: str) -> None:
         """Take an instance anew, with or without its code."""
         core = self._core
-        parked = self._parked.pop(instance_id, None)
+        parked = self._parked.get(instance_id)
         if parked is None or core.draining:
             return
-        await core.release((instance_id, parked.fence))
+        await core.release((instance_id, parked.fence))  # it stays parked if the store is away
+        if self._parked.pop(instance_id, None) is None:
+            return  # somebody else has tried it meanwhile
         for loaded in (await core.taking.take(1, ids=[instance_id], any_definition=True)).instances:
             core.activate(loaded)
 

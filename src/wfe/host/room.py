@@ -103,7 +103,8 @@ class Room:
         # The watchdog names the task that holds up the loop.
         task = self._loop.create_task(work, name=f"{run.step} of instance {runner.id}")
         run.task = task
-        self._tasks[task] = None
+        if not task.done():  # a factory of eager tasks may have run it to its end
+            self._tasks[task] = None
 
     async def _run(self, runner: Runner, number: int, run: BodyRun) -> None:
         try:
@@ -115,8 +116,8 @@ class Room:
 
     def _over(self, run: BodyRun) -> None:
         """Its task ends now. The task itself tells it: a callback would cost every body another turn of the loop."""
-        assert run.task is not None
-        self._tasks.pop(run.task, None)
+        if run.task is not None:
+            self._tasks.pop(run.task, None)
 
     async def _run_recorded(self, runner: Runner, number: int, run: BodyRun) -> None:
         """Run a body that counts crashes: it has its place while its beginning is recorded."""

@@ -22,7 +22,7 @@ from wfe.ports.store import InboxRow, TransitionOutcome, TransitionWrite
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from wfe.engine.asking import Asker
     from wfe.engine.state import InstanceState
@@ -208,7 +208,8 @@ class Runner:
         self.committing, self.must_write = True, False
         self.inflight = (messages, rows)
         self.transition = transition
-        transition.changes = core.residents.changes(transition)
+        if self.registration is not None:
+            transition.changes = core.residents.changes(transition)
         return TransitionWrite(
             instance_id=self.id, revision=self.state.revision, fence=self.fence, changes=transition.changes
         )
@@ -297,7 +298,7 @@ class Runner:
                 _log.warning("Dropped a late transition of instance %s: it was refused (%s)", self.id, outcome.value)
             return
         if outcome is TransitionOutcome.ACCEPTED:
-            self._accepted(transition, rows, unread=unread)
+            self._accepted(transition, messages, unread=unread)
         elif outcome is TransitionOutcome.WAIT_GONE:
             self._put_back(messages, rows)
             self.core.read_inbox(self.id)
@@ -318,13 +319,13 @@ class Runner:
         if self.awaited:
             self.core.bodies.run(self, sorted(self.awaited))  # those that were passed over meanwhile
 
-    def _accepted(self, transition: Transition, rows: Sequence[int], *, unread: bool) -> None:
+    def _accepted(self, transition: Transition, messages: Sequence[Message], *, unread: bool) -> None:
         self.state.apply(transition)
         for note in transition.notes:
             if note.kind is LifecycleKind.DATA_OVERWRITTEN:
                 _log.warning("Instance %s: %s", self.id, note.detail)
         if self.beginning:
-            self._let_begin()
+            self._let_begin({message.pointer for message in messages if type(message) is Begun})
         core = self.core
         self.since = core.monotonic()
         core.went_on(self)
@@ -344,8 +345,11 @@ class Runner:
                 core.bodies.run(self, transition.run)
             self._go_on(transition, unread=unread)
 
-    def _let_begin(self) -> None:
-        """Tell bodies whose beginning is recorded to begin, and others that they shall not."""
+    def _let_begin(self, asked: Collection[int]) -> None:
+        """Tell bodies whose beginning is recorded to begin, and others that they shall not.
+
+        Those that have `asked` in vain, because of a suspension that is over by now, ask again.
+        """
         head = self.state.head
         halted = head.status is not WorkflowStatus.RUNNABLE or head.stopping is not None
         for number, future in list(self.beginning.items()):
@@ -355,6 +359,8 @@ class Runner:
                 del self.beginning[number]
                 if not future.done():
                     future.set_result(not is_over)
+            elif number in asked and pointer is not None:
+                self.deliver(Begun(number, pointer.attempt))
 
     def _go_on(self, transition: Transition, *, unread: bool) -> None:
         """The instance is still held: see what else there is to do for it."""
@@ -365,7 +371,7 @@ class Runner:
             self.mailbox.append(TimePassed())
         if unread:
             core.read_inbox(self.id)
-        wake = self.next_alarm()
+        wake = None if transition.waits else self.next_alarm()
         if wake is not None and wake != self.noted_wake:
             self.noted_wake = wake
             core.wake_at(self.id, wake)

@@ -99,6 +99,7 @@ def make_start(
                 changes, data=changes.data or document, values=changes.values or EMPTY_DOCUMENT
             )
         if changes.hold and core.room == 0:
+            core.residents.give_back_all()
             changes = msgspec.structs.replace(changes, hold=False)
     start = Start(
         id=instance_id,

@@ -127,6 +127,7 @@ class Taking:
     def _leave(self) -> None:
         """There is no room: what is wanted is due, and so found again. Requests are applied all the same."""
         core = self._core
+        core.residents.give_back_all()
         asked = {each: wake for each, wake in self._wanted.items() if each in self._with_requests}
         left = [each for each in self._wanted if each not in asked]
         self._wanted = asked

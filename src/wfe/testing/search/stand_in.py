@@ -82,7 +82,9 @@ class StandIn:
 
     def changes(self, transition: Transition) -> Changes:
         """Where waiting instances are kept, all are that may be."""
-        return kept(transition) if transition.waits and self._world.may("keep") else transition.changes
+        if transition.waits and self._world.may("keep"):
+            return kept(transition, self._world.now)
+        return transition.changes
 
     def __contains__(self, runner: object) -> bool:
         return self._world.may("keep")
