@@ -21,6 +21,7 @@ from wfe.testing.simulation.loop import PROCESS, Process
 if TYPE_CHECKING:
     from wfe import WorkflowHost
     from wfe.ports.provider import Provider
+    from wfe.providers.postgres.lease import PostgresRenewer
 
 __all__ = ["NOT_ON_POSTGRES", "PostgresPlace"]
 
@@ -61,10 +62,23 @@ class _Connection(PostgresProvider):
             await begin(session, name=name, ttl=ttl)
 
         self.lease.begin = beginning  # type: ignore[method-assign]
+        self._renewers: list[PostgresRenewer] = []
+        renewer = self.lease.renewer
+
+        def making(session: str, ttl: timedelta) -> PostgresRenewer:
+            self._renewers.append(renewer(session, ttl))
+            return self._renewers[-1]
+
+        self.lease.renewer = making  # type: ignore[method-assign]
 
     def cut(self) -> None:
-        """Drop all connections."""
+        """Drop the connections of the store."""
         self.store._pool._drop_idle()
+
+    def end(self) -> None:
+        """Drop those of the threads that renewed sessions, as the death of their process does. Not in a loop."""
+        for renewer in self._renewers:
+            renewer.close()
 
 
 class PostgresPlace(Place):
@@ -143,6 +157,8 @@ class PostgresPlace(Place):
         self.loop.run_until_complete(self._end_all())
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
+        for connection in self._connections:
+            connection.end()
         return problems
 
     async def _end_all(self) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from tests.scenarios.stage import Context, Gate, StartHost
+from tests.scenarios.stage import SECONDS, Context, Gate, StartHost, eventually
 from wfe import (
     Fixed,
     HostDied,
@@ -19,6 +20,8 @@ from wfe import (
     WorkflowStatus,
     step,
 )
+from wfe.model.message import Control, ControlVerb
+from wfe.ports.store import Batch, CommitReply
 
 
 def _flow(
@@ -247,3 +250,42 @@ async def test_only_steps_that_ask_for_it_cost_a_commit(start_host: StartHost) -
         used.append(core.committer.batches - before)
 
     assert used[1] == used[0] + 1
+
+
+async def test_a_suspension_that_is_over_holds_no_beginning_back(
+    start_host: StartHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that asks to begin between a suspend and a resume, all read by one decision, begins after them."""
+    attempts, other = _Attempts(), Gate()
+    attempts.gate.open()
+    host = await start_host(max_concurrency=1)
+    await host.start_workflow(WorkflowBuilder().then(other.body).build("other"))
+    await other.entered()
+    instance_id = await host.start_workflow(_flow(attempts.body))  # it waits for room
+    core, gate = host._life.core(), asyncio.Event()
+    runner, commit = core.runners[instance_id], core.store.commit
+
+    async def slow(batch: Batch) -> CommitReply:
+        await gate.wait()
+        return await commit(batch)
+
+    monkeypatch.setattr(core.store, "commit", slow)
+    runner.prove_harmless()  # a transition is under way while the three messages gather
+    await eventually(_is(lambda: runner.committing))
+    runner.deliver(Control(ControlVerb.SUSPEND, "for a moment"))
+    other.open()
+    await eventually(_is(lambda: bool(runner.beginning)))
+    runner.deliver(Control(ControlVerb.RESUME, ""))
+    gate.set()
+
+    result = await host.wait(instance_id, timeout=SECONDS)
+
+    assert result.status is WorkflowStatus.COMPLETE
+    assert [number for number, _ in attempts.begun] == [1]
+
+
+def _is(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
+    async def look() -> bool:
+        return condition()
+
+    return look

@@ -12,7 +12,7 @@ import pytest
 from tests.scenarios.stage import SECONDS, StartHost, eventually, put, waits
 from wfe import InvalidStateTransition, WorkflowBuilder, WorkflowHost, WorkflowStatus
 from wfe.engine.inbox import unpack
-from wfe.model.errors import WfeError
+from wfe.model.errors import ProviderUnavailable, WfeError
 from wfe.model.message import EventMatched
 from wfe.ports.store import Batch, CommitReply, TransitionWrite
 
@@ -104,9 +104,30 @@ async def test_a_parked_instance_is_tried_at_growing_intervals(
     pauses = [float(record.getMessage().partition("again in ")[2].partition(" s")[0]) for record in told]
     assert [record.levelno for record in told] == [logging.ERROR] + [logging.INFO] * 3
     assert "this row cannot be written" in told[0].getMessage()
-    assert pauses == sorted(pauses)
-    assert (pauses[0], pauses[-1]) == (60.0, 200.0)
+    assert pauses == [60.0, 120.0, 200.0, 200.0]
     store.mend()
+
+
+async def test_what_is_parked_stays_so_while_the_store_is_away(
+    start_host: StartHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A try that the store does not answer loses neither the instance nor its reason."""
+    host = await start_host(sweep_interval=3600)
+    store, instance_id = await _parked(host, monkeypatch)
+    core = host._life.core()
+
+    async def away(*_: Any) -> None:
+        raise ProviderUnavailable("away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(core.store, "release", away)
+        with pytest.raises(ProviderUnavailable):
+            await core.parked.try_now(instance_id)
+    assert instance_id in core.parked
+
+    store.mend()
+    await core.parked.try_now(instance_id)
+    assert (await host.wait(instance_id, timeout=SECONDS)).data == {"got": "news", "after": True}
 
 
 async def test_why_it_is_parked_is_seen(start_host: StartHost, monkeypatch: pytest.MonkeyPatch) -> None:
