@@ -211,6 +211,10 @@ class World:
         with self._watching_gaps():
             async with asyncio.timeout(self.scenario.limit if self.place.is_virtual else _REAL_LIMIT):
                 self.lives = [self._begin(machine) for machine in range(self.scenario.hosts)]
+                if not self.place.is_virtual:
+                    # Else chance says which host is up first, and gets what was meant for another one.
+                    for machine in range(self.scenario.hosts):
+                        await self._until_up(machine)
                 await self.scenario.drive(Client(self))
                 for machine in range(self.scenario.hosts):
                     if machine not in self._retired:
@@ -235,10 +239,13 @@ class World:
         if life.machine not in self._retired:
             self.lives[life.machine] = self._begin(life.machine)
 
-    async def retire(self, machine: int) -> None:
-        """Stop a machine's host in good order; it does not come back."""
+    async def _until_up(self, machine: int) -> None:
         while not self.lives[machine].is_up:  # noqa: ASYNC110 - looked at in the time of the run
             await asyncio.sleep(_ASK_AGAIN * self.pace)
+
+    async def retire(self, machine: int) -> None:
+        """Stop a machine's host in good order; it does not come back."""
+        await self._until_up(machine)
         self._retired.add(machine)
         await self.lives[machine].stop()
 
