@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -282,27 +283,45 @@ async def test_a_request_is_applied_without_the_code(start_host: StartHost) -> N
     assert (await other.get_workflow(instance_id)).status is WorkflowStatus.CANCELLED
 
 
+@dataclass(frozen=True)
+class _Unread:
+    """A request of another host that stands in the inbox of an instance, whose holder does not read it."""
+
+    gate: Gate
+    """The body in which the instance is."""
+    holder: WorkflowHost
+    other: WorkflowHost
+    id: str
+    asking: asyncio.Task[bool]
+
+    @staticmethod
+    async def ask(start_host: StartHost, monkeypatch: pytest.MonkeyPatch, verb: str) -> _Unread:
+        gate = Gate()
+        definition = WorkflowBuilder().start_with(gate.body).build("w")
+        holder, other = await start_host(definition), await start_host()
+        instance_id = await holder.start_workflow(definition)
+        await gate.entered()
+        monkeypatch.setattr(holder._life.core(), "read_inbox", lambda _: None)
+        store = other._life.core().store
+
+        async def is_asked() -> bool:
+            return bool(await store.inbox([instance_id]))
+
+        asking = asyncio.create_task(getattr(other, verb)(instance_id))
+        await eventually(is_asked)
+        return _Unread(gate, holder, other, instance_id, asking)
+
+
 async def test_a_request_outlives_the_holder_that_did_not_apply_it(
     start_host: StartHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who has asked applies it when the holder has gone, even without the code."""
-    gate = Gate()
-    definition = WorkflowBuilder().start_with(gate.body).build("w")
-    holder, other = await start_host(definition), await start_host()
-    instance_id = await holder.start_workflow(definition)
-    await gate.entered()
-    monkeypatch.setattr(holder._life.core(), "read_inbox", lambda _: None)
-    store = other._life.core().store
+    unread = await _Unread.ask(start_host, monkeypatch, "terminate_workflow")
 
-    async def is_asked() -> bool:
-        return bool(await store.inbox([instance_id]))
+    await unread.holder.stop(force=True)
 
-    asking = asyncio.create_task(other.terminate_workflow(instance_id))
-    await eventually(is_asked)
-    await holder.stop(force=True)
-
-    assert await asyncio.wait_for(asking, SECONDS)
-    assert (await other.get_workflow(instance_id)).status is WorkflowStatus.TERMINATED
+    assert await asyncio.wait_for(unread.asking, SECONDS)
+    assert (await unread.other.get_workflow(unread.id)).status is WorkflowStatus.TERMINATED
 
 
 @pytest.mark.parametrize("verb", ["cancel_workflow", "terminate_workflow"])
@@ -310,23 +329,12 @@ async def test_a_request_that_the_end_has_overtaken_says_so(
     start_host: StartHost, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     """Who asks for an end while another one is on its way is told that it was that."""
-    gate = Gate()
-    definition = WorkflowBuilder().start_with(gate.body).build("w")
-    holder, other = await start_host(definition), await start_host()
-    instance_id = await holder.start_workflow(definition)
-    await gate.entered()
-    monkeypatch.setattr(holder._life.core(), "read_inbox", lambda _: None)
-    store = other._life.core().store
+    unread = await _Unread.ask(start_host, monkeypatch, verb)
 
-    async def is_asked() -> bool:
-        return bool(await store.inbox([instance_id]))
+    unread.gate.open()
 
-    asking = asyncio.create_task(getattr(other, verb)(instance_id))
-    await eventually(is_asked)
-    gate.open()
-
-    assert await asyncio.wait_for(asking, SECONDS) is False
-    assert (await other.wait(instance_id, timeout=SECONDS)).status is WorkflowStatus.COMPLETE
+    assert await asyncio.wait_for(unread.asking, SECONDS) is False
+    assert (await unread.other.wait(unread.id, timeout=SECONDS)).status is WorkflowStatus.COMPLETE
 
 
 async def test_what_has_ended_is_given_back_as_it_is(host: WorkflowHost) -> None:

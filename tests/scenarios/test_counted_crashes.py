@@ -49,17 +49,22 @@ async def _die(host: WorkflowHost) -> None:
     await host.stop(force=True)
 
 
+async def _die_in(gate: Gate, start_host: StartHost, definition: WorkflowDefinition[Any]) -> tuple[WorkflowHost, str]:
+    """Start an instance, and end its host when its body has come to the gate; give a second host, and its id."""
+    first = await start_host(definition)
+    instance_id = await first.start_workflow("flow", {})
+    await gate.entered()
+    await _die(first)
+    return await start_host(definition), instance_id
+
+
 async def test_a_crash_is_a_failed_attempt(start_host: StartHost) -> None:
     """The next attempt has the next number and the same key; the errors tell of the host that died."""
     attempts = _Attempts()
     definition = _flow(attempts.body)
-    first = await start_host(definition)
-    instance_id = await first.start_workflow("flow", {})
-    await attempts.gate.entered()
 
-    await _die(first)
+    second, instance_id = await _die_in(attempts.gate, start_host, definition)
 
-    second = await start_host(definition)
     result = await second.wait(instance_id, timeout=20)
     assert result.status is WorkflowStatus.COMPLETE
     assert [number for number, _ in attempts.begun] == [1, 2]
@@ -73,13 +78,10 @@ async def test_crashes_use_the_attempts_up(start_host: StartHost) -> None:
     """When no attempt is left, the step has failed; the body does not begin again."""
     attempts = _Attempts()
     definition = _flow(attempts.body, attempts=1)
-    first = await start_host(definition)
-    instance_id = await first.start_workflow("flow", {})
-    await attempts.gate.entered()
 
-    await _die(first)
+    second, instance_id = await _die_in(attempts.gate, start_host, definition)
 
-    result = await (await start_host(definition)).wait(instance_id, timeout=20)
+    result = await second.wait(instance_id, timeout=20)
     assert (result.status, len(attempts.begun)) == (WorkflowStatus.FAILED, 1)
     with pytest.raises(HostDied):
         result.raise_for_status()
@@ -89,13 +91,10 @@ async def test_other_steps_are_repeated(start_host: StartHost) -> None:
     """Where crashes are not counted, the attempt that was cut off is begun again, as the same one."""
     attempts = _Attempts()
     definition = WorkflowBuilder().then(attempts.body).retry(RetryPolicy(1)).build("flow")
-    first = await start_host(definition)
-    instance_id = await first.start_workflow("flow", {})
-    await attempts.gate.entered()
 
-    await _die(first)
+    second, instance_id = await _die_in(attempts.gate, start_host, definition)
 
-    result = await (await start_host(definition)).wait(instance_id, timeout=20)
+    result = await second.wait(instance_id, timeout=20)
     assert result.status is WorkflowStatus.COMPLETE
     assert [number for number, _ in attempts.begun] == [1, 1]
 
@@ -151,13 +150,10 @@ async def test_the_rule_is_asked_about_crashes(start_host: StartHost) -> None:
 
     attempts = _Attempts()
     definition = _flow(attempts.body, retryable=retryable)
-    first = await start_host(definition)
-    instance_id = await first.start_workflow("flow", {})
-    await attempts.gate.entered()
 
-    await _die(first)
+    second, instance_id = await _die_in(attempts.gate, start_host, definition)
 
-    result = await (await start_host(definition)).wait(instance_id, timeout=20)
+    result = await second.wait(instance_id, timeout=20)
     assert (result.status, len(attempts.begun)) == (WorkflowStatus.FAILED, 1)
     assert [type(error) for error in asked] == [HostDied]
 
@@ -179,13 +175,10 @@ async def test_hooks_of_a_body_learn_of_crashes(start_host: StartHost) -> None:
             return not isinstance(error, HostDied)
 
     definition = WorkflowBuilder().then(_Pay).retry(RetryPolicy(3, Fixed(0))).build("flow")
-    first = await start_host(definition)
-    instance_id = await first.start_workflow("flow", {})
-    await gate.entered()
 
-    await _die(first)
+    second, instance_id = await _die_in(gate, start_host, definition)
 
-    result = await (await start_host(definition)).wait(instance_id, timeout=20)
+    result = await second.wait(instance_id, timeout=20)
     assert (result.status, gate.runs) == (WorkflowStatus.FAILED, 1)
     assert told == [("HostDied", 1)]
 
@@ -217,14 +210,10 @@ async def test_a_result_is_no_crash(start_host: StartHost) -> None:
         seen.append(context.attempt)
 
     definition = WorkflowBuilder().then(pay).id("pay").count_crashes().then(gate.body).id("gate").build("flow")
-    first = await start_host(definition)
-    instance_id = await first.start_workflow("flow", {})
-    await gate.entered()
 
-    await _die(first)
+    second, instance_id = await _die_in(gate, start_host, definition)
 
     gate.open()
-    second = await start_host(definition)
     result = await second.wait(instance_id, timeout=20)
     assert (result.status, seen) == (WorkflowStatus.COMPLETE, [1])
     assert await second.errors(instance_id) == []

@@ -163,16 +163,17 @@ async def test_what_is_started_while_its_definition_goes_is_not_kept(
 ) -> None:
     """A start that is being written when its definition is taken away does not run on with it."""
     host.register(_WAITING)
-    store, gate = host._life.core().store, asyncio.Event()
+    store, entered, gate = host._life.core().store, asyncio.Event(), asyncio.Event()
     commit = store.commit
 
     async def slow(batch: Batch) -> CommitReply:
+        entered.set()
         await gate.wait()
         return await commit(batch)
 
     monkeypatch.setattr(store, "commit", slow)
     starting = asyncio.create_task(host.start_workflow(_WAITING, {"key": "k"}))
-    await asyncio.sleep(0.01)
+    await entered.wait()
     assert host.deregister("waits", 1)
     gate.set()
 

@@ -7,9 +7,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from wfe.engine.asking import AskFailed, CodeMissing
+from wfe.host.bodies import workflow_info
 from wfe.host.errors_of import class_names, record_of
 from wfe.host.settings import checked_text
-from wfe.model.context import LoopFrame, StepExecutionContext, WithContext
+from wfe.model.context import LoopFrame, StepExecutionContext, StepInfo, WithContext
 from wfe.model.document import decode_plain
 from wfe.model.errors import DataError, DefinitionNotFound
 from wfe.model.pointer import ErrorRecord
@@ -89,11 +90,8 @@ class RunnerAsker:
         return self._view
 
     def _context(self, question: Question, data: object) -> StepExecutionContext[Any]:
-
         step = question.step
         body = self._registration.bodies.get(step.id)
-        from wfe.model.context import StepInfo
-
         return StepExecutionContext(
             _Asked(self._state, question, data),
             step=body.info if body is not None else StepInfo(step.id, step.name or step.id, step.config),
@@ -113,8 +111,6 @@ class _Asked:
         return self._data
 
     def load_workflow(self) -> WorkflowInfo:
-        from wfe.host.bodies import workflow_info
-
         return workflow_info(self._state)
 
     def load_values(self) -> dict[str, Any]:

@@ -55,9 +55,6 @@ class Residents:
     def __contains__(self, runner: object) -> bool:
         return runner in self._since
 
-    def __len__(self) -> int:
-        return len(self._since)
-
     def changes(self, transition: Transition) -> Changes:
         """Give what a transition writes: one that leaves the instance waiting keeps it, if it may be kept."""
         if transition.waits and self._has_place():
