@@ -44,9 +44,7 @@ if TYPE_CHECKING:
     from wfe.model.conditions import (
         ref as ref,
     )
-    from wfe.model.context import StepBody as StepBody
     from wfe.model.context import StepExecutionContext as StepExecutionContext
-    from wfe.model.context import step as step
     from wfe.model.definition import WorkflowDefinition as WorkflowDefinition
     from wfe.model.document import Limits as Limits
     from wfe.model.errors import (
@@ -184,6 +182,8 @@ if TYPE_CHECKING:
     from wfe.model.status import (
         WorkflowStatus as WorkflowStatus,
     )
+    from wfe.model.step_body import StepBody as StepBody
+    from wfe.model.step_body import step as step
     from wfe.providers.memory import MemoryProvider as MemoryProvider
     from wfe.providers.postgres import PostgresProvider as PostgresProvider
     from wfe.providers.sqlite import SQLiteProvider as SQLiteProvider
@@ -209,9 +209,9 @@ _PLACES = {
     "none_of": "wfe.model.conditions",
     "one_of": "wfe.model.conditions",
     "ref": "wfe.model.conditions",
-    "StepBody": "wfe.model.context",
+    "StepBody": "wfe.model.step_body",
     "StepExecutionContext": "wfe.model.context",
-    "step": "wfe.model.context",
+    "step": "wfe.model.step_body",
     "WorkflowDefinition": "wfe.model.definition",
     "Limits": "wfe.model.document",
     "Cancelled": "wfe.model.errors",

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from wfe.authoring import WorkflowBuilder
 from wfe.model.conditions import ref
-from wfe.model.context import StepBody, StepExecutionContext, step
+from wfe.model.context import StepExecutionContext
+from wfe.model.step_body import StepBody, step
 from wfe.model.policies import Fail, RetryPolicy
 
 

@@ -9,10 +9,11 @@ from typing import Any, TypedDict, assert_type
 
 from wfe.authoring import WorkflowBuilder, block
 from wfe.model.conditions import all_of, ref
-from wfe.model.context import StepBody, StepExecutionContext, step
+from wfe.model.context import StepExecutionContext
 from wfe.model.definition import WorkflowDefinition
 from wfe.model.policies import Continue, Exponential, Fixed, Retry, RetryPolicy
 from wfe.model.result import ExecutionResult
+from wfe.model.step_body import StepBody, step
 
 
 @dataclass

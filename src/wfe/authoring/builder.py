@@ -13,12 +13,13 @@ from wfe.authoring.builder_drafts import BlockDraft
 from wfe.authoring.builder_flow import ControlFlow
 from wfe.authoring.builder_modifiers import StepModifiers, check_error_behavior, check_retry_policy
 from wfe.authoring.builder_values import positive_duration
-from wfe.model.context import Answer, StepExecutionContext
+from wfe.model.context import StepExecutionContext
 from wfe.model.definition import WorkflowDefinition
 from wfe.model.durations import DurationLike
 from wfe.model.errors import DefinitionError
 from wfe.model.generic import D
 from wfe.model.policies import ErrorBehavior, RetryPolicy
+from wfe.model.step_body import Answer
 
 if TYPE_CHECKING:
     from wfe.authoring.builder_blocks import Body

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, cast, overload
 
-from wfe.model.context import Answer, NoContext, StepAttributes, StepBody, StepExecutionContext
+from wfe.model.context import StepExecutionContext
 from wfe.model.generic import D
+from wfe.model.step_body import Answer, NoContext, StepAttributes, StepBody
 
 if TYPE_CHECKING:
     from wfe.authoring.builder import WorkflowBuilder

@@ -9,9 +9,9 @@ from typing import Generic, TypeVar, cast
 from wfe.authoring.builder_blocks import BlockOf, BodySource, Refused, block_source
 from wfe.authoring.builder_drafts import BlockDraft, StepDraft
 from wfe.authoring.builder_values import Slot, plain_json
-from wfe.model.context import body_name, step_type_of
 from wfe.model.definition import StepKind
 from wfe.model.generic import D
+from wfe.model.step_body import body_name, step_type_of
 
 __all__ = ["Chain", "add_body", "attempt", "block_draft", "labelled_blocks", "put"]
 

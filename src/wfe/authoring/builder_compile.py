@@ -11,11 +11,11 @@ from wfe.authoring.builder_blocks import BlockOf
 from wfe.authoring.builder_checks import check_steps, check_whole
 from wfe.authoring.builder_drafts import BlockDraft, StepDraft, walk
 from wfe.authoring.builder_ids import give_ids
-from wfe.model.context import StepAttributes, step_attributes
 from wfe.model.definition import NO_POLICIES, Block, Policies, Step, StepKind, WorkflowDefinition
 from wfe.model.errors import DefinitionError
 from wfe.model.moment import microseconds
 from wfe.model.policies import ErrorBehavior, Retry, RetryPolicy
+from wfe.model.step_body import StepAttributes, step_attributes
 
 if TYPE_CHECKING:
     from wfe.authoring.builder import WorkflowBuilder

@@ -14,11 +14,11 @@ from typing import NamedTuple, cast
 
 from wfe.authoring.builder_blocks import positional_parameters
 from wfe.model.conditions import Condition, FieldPath, FieldRef, parse_field_path
-from wfe.model.context import WithContext
 from wfe.model.definition import Code, ConditionTree, Field, Literal, Value
 from wfe.model.document import decode_plain, encode_value
 from wfe.model.durations import to_timedelta
 from wfe.model.errors import DataError
+from wfe.model.step_body import WithContext
 
 __all__ = [
     "Slot",

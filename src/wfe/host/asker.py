@@ -10,10 +10,11 @@ from wfe.engine.asking import AskFailed, CodeMissing
 from wfe.host.bodies import workflow_info
 from wfe.host.errors_of import class_names, record_of
 from wfe.host.settings import checked_text
-from wfe.model.context import LoopFrame, StepExecutionContext, StepInfo, WithContext
+from wfe.model.context import LoopFrame, StepExecutionContext, StepInfo
 from wfe.model.document import decode_plain
 from wfe.model.errors import DataError, DefinitionNotFound
 from wfe.model.pointer import ErrorRecord
+from wfe.model.step_body import WithContext
 
 if TYPE_CHECKING:
     from wfe.engine.asking import ChildRequest, Question

@@ -13,7 +13,7 @@ import msgspec
 from wfe.host.calling import Calling
 from wfe.host.errors_of import class_names, message_of, record_of
 from wfe.host.settings import checked_text
-from wfe.model.context import UNTOUCHED, LoopFrame, StepBody, StepExecutionContext, StepInfo, WorkflowInfo
+from wfe.model.context import UNTOUCHED, LoopFrame, StepExecutionContext, StepInfo, WorkflowInfo
 from wfe.model.definition import Field
 from wfe.model.document import EMPTY_DOCUMENT, Patch, decode_plain, encode_typed, patch_between
 from wfe.model.errors import Cancelled, DataError, HostDied, WfeError
@@ -23,6 +23,7 @@ from wfe.model.moment import to_datetime
 from wfe.model.policies import Retry
 from wfe.model.result import NEXT, Branch, End, ExecutionResult, Failure, Next, Outcome, Persist, Sleep, SleepUntil
 from wfe.model.result import WaitForEvent as WaitForEventResult
+from wfe.model.step_body import StepBody
 from wfe.model.templates import resolve
 from wfe.ports.executor import StepRequest
 
@@ -431,7 +432,7 @@ def _mapping(document: bytes) -> dict[str, Any]:
 
 
 def _wants_context(code: Callable[..., object]) -> bool:
-    from wfe.model.context import WithContext
+    from wfe.model.step_body import WithContext
 
     return isinstance(code, WithContext)
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from wfe.host.data_codec import DataCodec
-from wfe.model.context import StepAttributes, StepBody, StepInfo, step_attributes, step_type_of
+from wfe.model.context import StepInfo
 from wfe.model.definition import StepKind, WorkflowDefinition
 from wfe.model.document import Document, decode_plain
 from wfe.model.errors import ConfigurationError, DefinitionError, DefinitionNotFound
 from wfe.model.inputs import complete_inputs
+from wfe.model.step_body import StepAttributes, StepBody, step_attributes, step_type_of
 from wfe.model.templates import has_templates
 
 if TYPE_CHECKING:

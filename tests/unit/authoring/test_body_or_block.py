@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from wfe.authoring import WorkflowBuilder, block
-from wfe.model.context import StepBody, StepExecutionContext, step
+from wfe.model.context import StepExecutionContext
 from wfe.model.definition import StepKind
 from wfe.model.errors import DefinitionError
+from wfe.model.step_body import StepBody, step
 
 if TYPE_CHECKING:
     import wfe.model.context as only_for_checkers

@@ -8,9 +8,10 @@ import pytest
 
 from wfe.authoring import WorkflowBuilder
 from wfe.model.conditions import ref
-from wfe.model.context import Answer, NoContext, StepBody, StepExecutionContext, WithContext, step
+from wfe.model.context import StepExecutionContext
 from wfe.model.definition import Code, ConditionTree, Field, Literal, Policies, Step, StepKind, WorkflowDefinition
 from wfe.model.policies import Continue, Fail, Fixed, Retry, RetryPolicy
+from wfe.model.step_body import Answer, NoContext, StepBody, WithContext, step
 
 
 @dataclass

@@ -6,17 +6,9 @@ from typing import Any
 
 import pytest
 
-from wfe.model.context import (
-    NoContext,
-    StepAttributes,
-    StepBody,
-    StepExecutionContext,
-    body_name,
-    step,
-    step_attributes,
-    step_type_of,
-)
+from wfe.model.context import StepExecutionContext
 from wfe.model.policies import RetryPolicy
+from wfe.model.step_body import NoContext, StepAttributes, StepBody, body_name, step, step_attributes, step_type_of
 
 
 class Body(StepBody):
