@@ -627,16 +627,16 @@ CANARIES: tuple[Canary, ...] = (
     Canary(
         "clock_of_the_machine_believed",
         "A host takes the time from its own clock.",
-        "host/core.py",
-        "return max(self._last_commit, self._ticks() + self._offset)",
-        "return self.clock.now()",
+        "host/store_time.py",
+        "if not self._is_told or not earliest <= self._offset <= latest:",
+        "if False:",
         "M5",
         _STORE_TIME,
     ),
     Canary(
         "guess_of_the_time_never_lowered",
         "A host that believed to be ahead of the store's clock goes on to believe it.",
-        "host/core.py",
+        "host/store_time.py",
         "not earliest <= self._offset <= latest",
         "not earliest <= self._offset",
         "M1",
@@ -757,7 +757,7 @@ CANARIES: tuple[Canary, ...] = (
         "damage_not_contained",
         "An instance that cannot be read is no reason to tell of, but an error of the host's.",
         "host/core.py",
-        "            self._park(loaded.id, loaded.fence, corrupt_reason(error), error)",
+        "            self.troubles.is_damaged(loaded.id, loaded.fence, corrupt_reason(error), error)",
         "            raise",
         "V5",
         _scenario("faults/test_corrupt_rows.py::test_corrupt_state"),
@@ -850,7 +850,7 @@ CANARIES: tuple[Canary, ...] = (
     Canary(
         "timers_ring_early",
         "A host believes that it is a second later.",
-        "host/core.py",
+        "host/store_time.py",
         "return max(self._last_commit, self._ticks() + self._offset)",
         "return max(self._last_commit, self._ticks() + self._offset) + 1_000_000",
         "M1",
@@ -913,7 +913,7 @@ CANARIES: tuple[Canary, ...] = (
     Canary(
         "impossible_id_asked_for",
         "What a host is told of is asked for also if no store could keep such an id.",
-        "host/core.py",
+        "host/incoming.py",
         "elif may_be_an_id(each):",
         "else:",
         "Q3",
@@ -988,8 +988,8 @@ CANARIES: tuple[Canary, ...] = (
         "damaged_instance_given_back",
         "An instance that cannot be read is given back, to be taken again at once.",
         "host/core.py",
-        "            self._park(loaded.id, loaded.fence, corrupt_reason(error), error)\n",
-        "            self.background(self.release((loaded.id, loaded.fence)))\n",
+        "            self.troubles.is_damaged(loaded.id, loaded.fence, corrupt_reason(error), error)\n",
+        "            self.leaving.release_soon(loaded.id, loaded.fence)\n",
         "W2",
         Tests(
             "simulation tests", ("tests/simulation/test_poison.py::test_what_is_damaged_is_looked_at_ever_more_rarely",)

@@ -301,7 +301,7 @@ class _Unread:
         holder, other = await start_host(definition), await start_host()
         instance_id = await holder.start_workflow(definition)
         await gate.entered()
-        monkeypatch.setattr(holder._life.core(), "read_inbox", lambda _: None)
+        monkeypatch.setattr(holder._life.core().incoming, "read", lambda _: None)
         store = other._life.core().store
 
         async def is_asked() -> bool:

@@ -27,9 +27,9 @@ async def test_a_forged_hint_stops_no_other(
     core = here._life.core()
 
     for each in odd:
-        core.received_hint(Hint(kind, (each,)))
+        core.incoming.hear(Hint(kind, (each,)))
     await blind.publish_event("go", "k")
-    core.received_hint(Hint(HintKind.WORK, (*odd, instance_id)))
+    core.incoming.hear(Hint(HintKind.WORK, (*odd, instance_id)))
     result = await here.wait(instance_id, timeout=SECONDS)
 
     assert result.data == {"done": True}
@@ -50,7 +50,7 @@ async def test_a_forged_hint_takes_nothing_that_is_not_due(start_host: StartHost
 
     for kind in HintKind:
         for ids in ((held,), (idle, held, idle), ()):
-            core.received_hint(Hint(kind, ids))
+            core.incoming.hear(Hint(kind, ids))
     while core.tasks:
         await next(iter(core.tasks))
 

@@ -225,7 +225,7 @@ class Committer:
             self._pause = 0.0
             core.storage_trouble.over()
         self.batches += 1
-        core.saw_store_time(reply.now, sent)
+        core.time.saw(reply.now, sent)
         if batch.session != core.session_id:
             reply = _of_lost_session(load, reply, core)
         return reply
@@ -255,7 +255,7 @@ class Committer:
             try:
                 runner.committed(outcome, unread=runner.id in unread if unread else False)
             except Exception as error:  # noqa: BLE001 - the others of the batch must learn of their fate all the same
-                core.stumbled(runner, error)
+                core.troubles.stumbled(runner, error)
         for pending, started in zip(load.starts, reply.starts, strict=True):
             pending.settled(started, reply)
         for (_, told), publication in zip(load.publishes, reply.publishes, strict=True):
@@ -312,7 +312,7 @@ class Committer:
             _log.error("Future events that are due could not be published: %s", error, exc_info=error)
         for runner, _ in load.transitions:
             runner.decide_again()
-            self._core.broke(runner, error)
+            self._core.troubles.broke(runner, error)
         for pending in load.starts:
             pending.refused(error)
         for _, future in load.publishes:

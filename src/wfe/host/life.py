@@ -210,7 +210,7 @@ class Life:
     def _received(self, hint: Hint) -> None:
         self._is_alone = False
         if self._core is not None:
-            self._core.received_hint(hint)
+            self._core.incoming.hear(hint)
             if not hint.ids:
                 self.look_around()
 

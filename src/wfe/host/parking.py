@@ -81,7 +81,7 @@ class Parking:
     async def look(self) -> None:
         """Try those again whose time has come."""
         now = self._core.monotonic()
-        for each in [each for each in self._told if each not in self._core.broken]:
+        for each in [each for each in self._told if each not in self._core.troubles]:
             del self._told[each], self._tries[each]  # it went on
         for each in [each for each, parked in self._parked.items() if parked.again_at <= now]:
             await self.try_now(each)
@@ -97,7 +97,7 @@ class Parking:
         parked = self._parked.get(instance_id)
         if parked is None or core.draining:
             return
-        await core.release((instance_id, parked.fence))  # it stays parked if the store is away
+        await core.leaving.release((instance_id, parked.fence))  # it stays parked if the store is away
         if self._parked.pop(instance_id, None) is None:
             return  # somebody else has tried it meanwhile
         for loaded in (await core.taking.take(1, ids=[instance_id], any_definition=True)).instances:

@@ -88,4 +88,4 @@ class Residents:
         self._give_back(list(self._since))
 
     def _give_back(self, runners: list[Runner]) -> None:
-        self._core.give_back(*(runner for runner in runners if runner.is_idle))
+        self._core.leaving.give_back(*(runner for runner in runners if runner.is_idle))

@@ -113,7 +113,7 @@ class Runner:
                 self.core.bodies.run(self, idle)
             self.deliver(TimePassed())
         elif not self.mailbox and not self.rows:
-            self.core.give_back(self)  # without its code, and without a request to apply
+            self.core.leaving.give_back(self)  # without its code, and without a request to apply
             return
         self.core.schedule(self)
 
@@ -203,7 +203,7 @@ class Runner:
             raise
         if self._is_empty(transition, rows) and not self.must_write:
             if not transition.changes.hold and not self.bodies and not self.awaited and self not in core.residents:
-                core.give_back(self)
+                core.leaving.give_back(self)
             return None
         self.committing, self.must_write = True, False
         self.inflight = (messages, rows)
@@ -301,7 +301,7 @@ class Runner:
             self._accepted(transition, messages, unread=unread)
         elif outcome is TransitionOutcome.WAIT_GONE:
             self._put_back(messages, rows)
-            self.core.read_inbox(self.id)
+            self.core.incoming.read(self.id)
         else:
             self.core.lost(self, outcome)
 
@@ -370,7 +370,7 @@ class Runner:
         if transition.again:
             self.mailbox.append(TimePassed())
         if unread:
-            core.read_inbox(self.id)
+            core.incoming.read(self.id)
         wake = None if transition.waits else self.next_alarm()
         if wake is not None and wake != self.noted_wake:
             self.noted_wake = wake
@@ -378,7 +378,7 @@ class Runner:
         if self.mailbox or self.rows:
             core.schedule(self)
         elif core.draining and not self.bodies:
-            core.give_back(self)
+            core.leaving.give_back(self)
             return
         if transition.waits:
             core.residents.keep(self)

@@ -111,7 +111,7 @@ class Sweeper:
         self._keep_long_ones_alive()
         if self._round % _INBOX_EVERY == 0:
             for instance_id in list(core.runners):
-                core.read_inbox(instance_id)
+                core.incoming.read(instance_id)
         return again
 
     async def _tell_waiters(self) -> None:

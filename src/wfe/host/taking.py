@@ -187,7 +187,7 @@ class Taking:
                 any_definition=any_definition,
                 activations_below=None if suspects or any_definition else SUSPECT_FROM,
             )
-        core.saw_store_time(reply.now, sent)
+        core.time.saw(reply.now, sent)
         if session != core.session_id:  # lost while it asked: what it took then is not this session's
             return msgspec.structs.replace(reply, instances=())
         return reply

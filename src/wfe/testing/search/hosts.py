@@ -213,7 +213,7 @@ def activate(world: World, host: Host, row: LoadedInstance) -> None:
 
 
 def _leaves(_world: World, _host: Host, runner: Runner) -> None:
-    runner.core.give_back(runner)
+    runner.core.leaving.give_back(runner)
 
 
 def _activate(world: World, host: Host, runner: Runner) -> None:

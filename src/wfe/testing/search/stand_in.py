@@ -49,6 +49,8 @@ class StandIn:
         self.waiters = self
         self.entropy = self
         self.residents = self
+        self.incoming = self
+        self.leaving = self
 
     # Time and chance
 
@@ -66,7 +68,7 @@ class StandIn:
     def schedule(self, runner: Runner) -> None:
         """Whoever has messages may decide, at any time."""
 
-    def read_inbox(self, instance_id: str) -> None:
+    def read(self, instance_id: str) -> None:
         """Whoever has unknown rows may read them, at any time."""
 
     def wake_at(self, instance_id: str, wake: int) -> None:
