@@ -136,6 +136,8 @@ class UnclaimedRow(msgspec.Struct, frozen=True, gc=False):
     activations: int
     place: tuple[Moment, int]
     """Its place in the order of the list, which the next page goes on after; its meaning is the store's own."""
+    has_message: bool
+    """Whether its inbox holds anything but events: a request, or the end of a child."""
 
 
 class EndedRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -126,7 +126,7 @@ class MemoryStore:
             placed = sorted((place_of(one, now), one.id) for one in unheld_and_due(self._tables, now))
             page = [(place, self._tables.instances[each]) for place, each in placed if after is None or place > after]
             return [
-                UnclaimedRow(one.id, one.definition, one.blocked_reason, one.activations, place)
+                UnclaimedRow(one.id, one.definition, one.blocked_reason, one.activations, place, one.has_message)
                 for place, one in page[:limit]
             ]
 

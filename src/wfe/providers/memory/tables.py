@@ -97,6 +97,11 @@ class Instance:
         )
 
     @property
+    def has_message(self) -> bool:
+        """Whether its inbox holds anything but events."""
+        return any(row.message is not None for row in self.inbox.values())
+
+    @property
     def has_ended(self) -> bool:
         """Whether its status is terminal."""
         return self.ended_at is not None

@@ -73,7 +73,8 @@ class Claims:
                     AND (w.wake_at IS NULL OR w.wake_at > now.now OR w.status = 'suspended')
                     AND w.owner NOT IN (SELECT alive.id FROM alive)
                 ORDER BY w.n LIMIT $1))
-            SELECT page.*, p.id AS definition_id, p.version, p.hash
+            SELECT page.*, p.id AS definition_id, p.version, p.hash, EXISTS (
+                SELECT 1 FROM {schema}.inbox b WHERE b.n = page.n AND b.message IS NOT NULL) AS has_message
             FROM page JOIN {schema}.plan p ON p.n = page.plan
             ORDER BY page.due, page.n
             LIMIT $1"""
@@ -154,6 +155,7 @@ class Claims:
                 row["blocked_reason"],
                 row["activations"],
                 (row["due"], row["n"]),
+                row["has_message"],
             )
             for row in rows
         ]

@@ -63,7 +63,10 @@ CALLED_AFTER = (
     "AND (i.wake_at IS NULL OR i.wake_at > ?3 OR i.status = 'suspended') "
     "AND EXISTS (SELECT 1 FROM inbox b WHERE b.n = c.n) ORDER BY c.n LIMIT ?4"
 )
-UNCLAIMED = "SELECT id, definition, blocked_reason, activations FROM instance WHERE n = ?"
+UNCLAIMED = (
+    "SELECT id, definition, blocked_reason, activations, "
+    "EXISTS (SELECT 1 FROM inbox b WHERE b.n = instance.n AND b.message IS NOT NULL) FROM instance WHERE n = ?"
+)
 
 
 @dataclass(eq=False)
@@ -120,9 +123,10 @@ class Claims:
         return [self._unclaimed_row(connection, place) for place in sorted(places)[:limit]]
 
     def _unclaimed_row(self, connection: sqlite3.Connection, place: tuple[Moment, int]) -> UnclaimedRow:
-        instance_id, definition, reason, activations = connection.execute(UNCLAIMED, (place[1],)).fetchone()
+        row = connection.execute(UNCLAIMED, (place[1],)).fetchone()
+        instance_id, definition, reason, activations, has_message = row
         key = self.definitions.key(connection, definition)
-        return UnclaimedRow(instance_id, key, reason, activations, place)
+        return UnclaimedRow(instance_id, key, reason, activations, place, bool(has_message))
 
     def release(self, connection: sqlite3.Connection, session: str, holds: Sequence[tuple[str, int]]) -> None:
         """Give instances back unchanged."""

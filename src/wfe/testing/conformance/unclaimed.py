@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wfe.ports.store import UnclaimedRow
-from wfe.testing.conformance.values import DEFINITION, HOUR, OTHER_DEFINITION, due, message, start
+from wfe.testing.conformance.values import DEFINITION, HOUR, OTHER_DEFINITION, due, event, message, start, wait
 from wfe.testing.conformance.world import World
 
 __all__ = ["BlockPromises"]
@@ -81,6 +81,16 @@ class BlockPromises:
         assert [row.id for row in [*first, *rest]] == [row.id for row in first] + [
             each for each in (f"order-{number}" for number in range(4)) if each not in {row.id for row in first}
         ]
+
+    async def test_unclaimed_tells_of_messages(self, world: World) -> None:
+        """Each row says whether the inbox holds a message; events are none."""
+        await world.create(due("none"), start("asked"), start("told", subscribe=[wait()]))
+        await world.commit(message("asked"))
+        await world.commit(event())
+
+        rows = await world.store.unclaimed(10)
+
+        assert {row.id: row.has_message for row in rows} == {"none": False, "asked": True, "told": False}
 
     async def test_listing_takes_nothing(self, world: World) -> None:
         """`unclaimed` reads alone."""
