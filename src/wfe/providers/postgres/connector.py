@@ -109,7 +109,8 @@ def _settings(place: Place) -> dict[str, str]:
         # The functions rely on it: every statement sees what was committed before it.
         "default_transaction_isolation": "read committed",
         "statement_timeout": str(_milliseconds(place.statement_timeout)),
-        # Shorter, so that a statement which is ended for its time was at work, and did not wait for somebody else.
+        # Shorter, so that a statement which is ended for its time was mostly at work, and did not wait for somebody
+        # else. It counts anew for each lock, though: many short waits add up.
         "lock_timeout": str(_milliseconds(place.statement_timeout * 4 / 5)),
         "idle_in_transaction_session_timeout": str(_milliseconds(place.idle_in_transaction_timeout)),
         # A host that is cut off gives up its locks, long before TCP would by itself.

@@ -100,7 +100,7 @@ def kind_of(error: BaseException) -> Kind:
 
 
 def took_too_long(error: BaseException) -> bool:
-    """Tell whether the server gave up a statement, after the time that it works on one."""
+    """Tell whether the server gave up a statement: after the time that it works on one, or as an administrator said."""
     return getattr(error, "sqlstate", None) == _CANCELLED
 
 

@@ -114,6 +114,7 @@ class Pool:
             ProviderUnavailable: No answer within the limit; what was asked may or may not have happened.
             ConfigurationError: The server refuses, and would again.
             DataError: A value cannot be stored. Nothing was written.
+            WfeError: The server refuses for a reason that is not known here.
         """
         retry = Retry(self._limit)
         errors = connection_errors()

@@ -54,7 +54,7 @@ BEGIN
             WHERE r.n = v_n;
     END IF;
     IF t_keep = 2 THEN
-            -- Most have none of these: one look is cheaper than four deletions.
+        -- Most have none of these: one look is cheaper than four deletions.
         IF EXISTS (SELECT 1 FROM @schema@.subscription r WHERE r.n = v_n)
                 OR EXISTS (SELECT 1 FROM @schema@.inbox r WHERE r.n = v_n)
                 OR EXISTS (SELECT 1 FROM @schema@.item r WHERE r.n = v_n)
