@@ -253,7 +253,7 @@ CREATE TRIGGER slowly BEFORE UPDATE ON wfe.document FOR EACH ROW WHEN (octet_len
 
 async def test_document_that_always_takes_too_long(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An instance whose transition the server never ends in time is suspended with the reason; others go on."""
-    monkeypatch.setattr("wfe.host.core.QUARANTINE_AFTER", 2)  # or the pauses between the attempts would be long
+    monkeypatch.setattr("wfe.host.troubles.QUARANTINE_AFTER", 2)  # or the pauses between the attempts would be long
 
     async def write(context: StepExecutionContext[dict[str, Any]]) -> None:
         context.data["text"] = "x" * int(context.data["size"])

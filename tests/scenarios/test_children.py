@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from tests.scenarios.stage import SECONDS, Context, Gate, StartHost, eventually, failing, note, put, stands, waits
 from wfe import ChildWorkflowFailed, Continue, Retry, WorkflowBuilder, WorkflowHost, WorkflowStatus
+from wfe.engine.inbox import pack
+from wfe.model.errors import ProviderUnavailable
+from wfe.model.message import Control, ControlVerb
+from wfe.ports.store import Batch, InboxInsert
 
 
 async def children(host: WorkflowHost, parent: str) -> list[Any]:
@@ -341,3 +346,98 @@ async def test_a_cancelled_parent_whose_child_has_not_begun(host: WorkflowHost) 
 
     async with asyncio.timeout(2):
         await stands(host, found.id, WorkflowStatus.CANCELLED)
+
+
+class _Orphans:
+    """A child that waits, and whose definition is taken away before its parent is cancelled."""
+
+    def __init__(self, host: WorkflowHost) -> None:
+        self.host = host
+        self.child = WorkflowBuilder().wait_for("go", "k").then(put("after", after=True)).build("child")
+        parent = WorkflowBuilder().parallel(
+            lambda b: b.sub_workflow("child"), lambda b: b.start_with(Gate().body).id("stays held")
+        )
+        host.register(self.child, parent.build("parent"))
+
+    async def start(self) -> tuple[str, str]:
+        parent_id = await self.host.start_workflow("parent")
+
+        async def has_child() -> bool:
+            return bool(await children(self.host, parent_id))
+
+        await eventually(has_child)
+        (child,) = await children(self.host, parent_id)
+        await waits(self.host, child.id)
+        return parent_id, child.id
+
+    async def lose_code(self) -> None:
+        """Take the definition of the child away."""
+        assert self.host.deregister("child", 1)
+
+    async def is_cancelled(self, child_id: str) -> None:
+        async def look() -> bool:
+            return (await self.host.get_workflow(child_id)).status is WorkflowStatus.CANCELLED
+
+        await eventually(look)
+
+
+async def test_a_cancel_without_code_outlives_a_failing_store(
+    start_host: StartHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is away for the moment in which a child, whose code is gone, was to be taken for its cancel."""
+    host = await start_host()
+    orphans = _Orphans(host)
+    parent_id, child_id = await orphans.start()
+    await orphans.lose_code()
+    store, failed = host._life.core().store, list[str]()
+    claim = store.claim
+
+    async def fails_once(*args: Any, **named: Any) -> Any:
+        if named.get("any_definition") and child_id in named["ids"] and not failed:
+            failed.append(child_id)
+            raise ProviderUnavailable("away for a moment")
+        return await claim(*args, **named)
+
+    monkeypatch.setattr(store, "claim", fails_once)
+    await host.cancel_workflow(parent_id)
+
+    await orphans.is_cancelled(child_id)
+    assert failed
+
+
+async def test_a_cancel_meets_a_child_that_is_being_given_back(
+    start_host: StartHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is applied when the child, whose code is gone, has been given back."""
+    host = await start_host(sweep_interval=3600)
+    orphans = _Orphans(host)
+    parent_id, child_id = await orphans.start()
+    core = host._life.core()
+    release, gate = core.store.release, asyncio.Event()
+
+    async def slow(session: str, holds: Sequence[tuple[str, int]]) -> None:
+        if any(instance_id == child_id for instance_id, _ in holds):
+            await gate.wait()
+        await release(session, holds)
+
+    monkeypatch.setattr(core.store, "release", slow)
+    await orphans.lose_code()
+    await host.cancel_workflow(parent_id)
+    gate.set()
+
+    await orphans.is_cancelled(child_id)
+
+
+async def test_a_cancel_that_nobody_was_told_of_is_found(start_host: StartHost) -> None:
+    """The host that has cancelled the parent died before it could see to the child: a sweep does, without the code."""
+    first = await start_host()
+    orphans = _Orphans(first)
+    _, child_id = await orphans.start()
+    orphans.host = blind = await start_host()
+    await first.stop(timeout=0)
+    core = blind._life.core()
+    cancel = InboxInsert(child_id, pack(Control(ControlVerb.CANCEL, "its parent was cancelled")))
+
+    await core.store.commit(Batch(id="of the dead", session=core.session_id, inbox=[cancel]))
+
+    await orphans.is_cancelled(child_id)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
 from tests.scenarios.stage import SECONDS, Gate, StartHost, put, stands
@@ -61,3 +64,34 @@ async def test_a_forged_hint_takes_nothing_that_is_not_due(start_host: StartHost
     await two.publish_event("go", "k")
     await stands(two, idle, WorkflowStatus.COMPLETE)
     assert gate.runs == 1
+
+
+async def test_a_hint_meets_what_is_being_given_back(start_host: StartHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told of something for an instance that it is just giving back, a host takes it again when that is done."""
+    definition = WorkflowBuilder().wait_for("go", "k").then(put("b", done=True)).build("waits")
+    here = await start_host(definition, sweep_interval=_NEVER)
+    instance_id = await here.start_workflow(definition)
+    core = here._life.core()
+    release, asked, gate = core.store.release, asyncio.Event(), asyncio.Event()
+
+    async def slow(session: str, holds: Sequence[tuple[str, int]]) -> None:
+        asked.set()
+        await gate.wait()
+        await release(session, holds)
+
+    monkeypatch.setattr(core.store, "release", slow)
+    blind = await start_host(sweep_interval=_NEVER)  # without the code; it makes the first give back what waits
+    await asyncio.wait_for(asked.wait(), SECONDS)
+    hear, heard = core.incoming.hear, asyncio.Event()
+
+    def listen(hint: Hint) -> None:
+        hear(hint)
+        if instance_id in hint.ids:
+            heard.set()
+
+    monkeypatch.setattr(core.incoming, "hear", listen)
+    await blind.publish_event("go", "k")
+    await asyncio.wait_for(heard.wait(), SECONDS)
+    gate.set()
+
+    assert (await here.wait(instance_id, timeout=SECONDS)).data == {"done": True}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -29,7 +29,7 @@ class _Refusing:
         store = host._life.core().store
         self._commit = store.commit
         monkeypatch.setattr(store, "commit", self)
-        monkeypatch.setattr("wfe.host.core.QUARANTINE_AFTER", 2)  # or the pauses between the attempts would be long
+        monkeypatch.setattr("wfe.host.troubles.QUARANTINE_AFTER", 2)  # or the pauses between the attempts would be long
 
     async def __call__(self, batch: Batch) -> CommitReply:
         if any(write.instance_id == self.instance_id and self.refuses(write) for write in batch.transitions):
@@ -105,6 +105,65 @@ async def test_a_parked_instance_is_tried_at_growing_intervals(
     assert [record.levelno for record in told] == [logging.ERROR] + [logging.INFO] * 3
     assert "this row cannot be written" in told[0].getMessage()
     assert pauses == [60.0, 120.0, 200.0, 200.0]
+    store.mend()
+
+
+async def test_a_parked_child_takes_its_parents_cancel(start_host: StartHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a parent reaches a child that is parked by the same host at once, not when it is tried again."""
+    parent = WorkflowBuilder().sub_workflow("waits").build("parent")
+    host = await start_host(_WAITING, parent, sweep_interval=3600)
+    store = _Refusing(host, monkeypatch)
+    parent_id = await host.start_workflow(parent)
+    child_id = await _child_of(host, parent_id)
+    await waits(host, child_id)
+    store.instance_id = child_id
+    await host.publish_event("go", "k", "news")
+    await _is_parked(host, child_id)
+
+    store.mend()
+    await host.cancel_workflow(parent_id)
+
+    assert (await host.wait(child_id, timeout=SECONDS)).status is WorkflowStatus.CANCELLED
+
+
+async def _child_of(host: WorkflowHost, parent_id: str) -> str:
+    found: list[str] = []
+
+    async def look() -> bool:
+        found[:] = [each.id for each in await host.list_workflows() if each.parent_id == parent_id]
+        return bool(found)
+
+    await eventually(look)
+    return found[0]
+
+
+async def test_two_tries_at_once_lose_no_instance(start_host: StartHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one of them parks again stays known, though the other has begun with the parking before it."""
+    host = await start_host(sweep_interval=3600)
+    store, instance_id = await _parked(host, monkeypatch)
+    core = host._life.core()
+    release, again, gate = core.store.release, asyncio.Event(), asyncio.Event()
+    asked: list[int] = []
+
+    async def late(session: str, holds: Sequence[tuple[str, int]]) -> None:
+        asked.append(1)
+        is_second = len(asked) == 2
+        await asyncio.sleep(0)  # both have begun before one of them goes on
+        await release(session, holds)
+        if is_second:
+            again.set()
+            await gate.wait()
+
+    with monkeypatch.context() as slow:
+        slow.setattr(core.store, "release", late)
+        tries = [asyncio.create_task(core.parked.try_now(instance_id)) for _ in range(2)]
+        await again.wait()
+        await tries[0]
+        await _is_parked(host, instance_id)
+        gate.set()
+        await tries[1]
+
+    assert dict(core.holds()) == dict(await core.store.held(core.session_id))
     store.mend()
 
 

@@ -23,7 +23,7 @@ class _Broken:
         self.instance_id = ""
         self._also_suspended = also_suspended
         monkeypatch.setattr("wfe.host.runner.advance", self._advance)
-        monkeypatch.setattr("wfe.host.core.QUARANTINE_AFTER", 2)  # or the pauses between the attempts would be long
+        monkeypatch.setattr("wfe.host.troubles.QUARANTINE_AFTER", 2)  # or the pauses between the attempts would be long
 
     def _advance(self, definition: Any, state: InstanceState, messages: Sequence[Message], **named: Any) -> Any:
         is_meant = state.id == self.instance_id and any(type(each) is EventMatched for each in messages)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from tests.scenarios.stage import SECONDS, StartHost, eventually, put, waits
-from wfe import WorkflowBuilder, WorkflowHost, WorkflowStatus
+from tests.scenarios.stage import SECONDS, Context, Gate, StartHost, eventually, put, waits
+from wfe import WorkflowBuilder, WorkflowDefinition, WorkflowHost, WorkflowStatus
 from wfe.host import residents
-from wfe.ports.store import Batch, CommitReply
+from wfe.ports.store import Batch, CommitReply, InboxRow
 
 _WAITING = WorkflowBuilder().wait_for("go", lambda data: data["key"], output="got").build("waits")
 
@@ -83,6 +84,99 @@ async def test_a_limited_number_is_kept(host: WorkflowHost, monkeypatch: pytest.
     assert list(_held(host)) == started[:2]
 
 
+async def test_what_is_large_is_not_kept(host: WorkflowHost) -> None:
+    """The memory for what is kept has a bound in bytes, too: large data, and many branches, are given back."""
+    branches = WorkflowBuilder()
+    branches.parallel(*(lambda b, n=number: b.wait_for("go", str(n)) for number in range(200)))
+    host.register(_WAITING)
+
+    large = await host.start_workflow(_WAITING, {"key": "large", "more": "x" * 100_000})
+    await waits(host, large)
+    wide = await host.start_workflow(branches.build("wide"))
+    small = await _start(host)
+    await _is_given_back(host, wide)
+
+    assert large not in _held(host)
+    assert small in _held(host)
+    await host.publish_event("go", "k", 7)
+    assert (await host.wait(small, timeout=SECONDS)).data == {"key": "k", "got": 7}
+
+
+async def test_what_is_registered_again_runs_the_new_code(host: WorkflowHost) -> None:
+    """What waits goes on with the code that is registered when its event comes, kept or not."""
+
+    def flow(code: str) -> WorkflowDefinition[Any]:
+        async def body(context: Context) -> None:
+            context.data["ran"] = code
+
+        return WorkflowBuilder().wait_for("go", "k").then(body).id("runs").build("w")
+
+    old, new = flow("old"), flow("new")
+    assert old.key == new.key
+    instance_id = await host.start_workflow(old, {})
+    await waits(host, instance_id)
+
+    host.register(new)
+    await host.publish_event("go", "k")
+
+    assert (await host.wait(instance_id, timeout=SECONDS)).data == {"ran": "new"}
+
+
+async def test_an_event_overtakes_the_answer_to_a_start(start_host: StartHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that finds the new instance before its host has heard that it exists is read once it has."""
+    gate = Gate()
+    both = WorkflowBuilder().parallel(
+        lambda b: b.wait_for("go", "k", output="got"), lambda b: b.start_with(gate.body).id("gate")
+    )
+    for definition in (_WAITING, both.build("both")):
+        host = await start_host(definition, sweep_interval=3600)
+        store, written, told = host._life.core().store, asyncio.Event(), asyncio.Event()
+        commit = store.commit
+
+        async def late(
+            batch: Batch,
+            commit: Callable[[Batch], Awaitable[CommitReply]] = commit,
+            written: asyncio.Event = written,
+            told: asyncio.Event = told,
+        ) -> CommitReply:
+            reply = await commit(batch)
+            if batch.starts:
+                written.set()
+                await told.wait()
+            return reply
+
+        monkeypatch.setattr(store, "commit", late)
+        monkeypatch.setattr(host._life.core().committer, "_in_flight", 2)
+        starting = asyncio.create_task(host.start_workflow(definition, {"key": "k"}))
+        await written.wait()
+        await host.publish_event("go", "k", 7)
+        told.set()
+        instance_id = await starting
+
+        async def has_got(host: WorkflowHost = host, instance_id: str = instance_id) -> bool:
+            return bool((await host.get_workflow(instance_id)).data.get("got") == 7)
+
+        await eventually(has_got)
+        gate.open()
+        assert (await host.wait(instance_id, timeout=SECONDS)).status is WorkflowStatus.COMPLETE
+        await host.stop()
+
+
+async def test_a_start_that_waits_reads_no_inbox(host: WorkflowHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where something has come meanwhile is an inbox read for what was started."""
+    store, read = host._life.core().store, list[str]()
+    inbox = store.inbox
+
+    async def counted(ids: Sequence[str]) -> Sequence[InboxRow]:
+        read.extend(ids)
+        return await inbox(ids)
+
+    monkeypatch.setattr(store, "inbox", counted)
+    started = [await _start(host, str(number)) for number in range(5)]
+
+    assert not set(read) & set(started)
+
+
 async def test_what_waits_leaves_room(start_host: StartHost) -> None:
     """Those that wait take half of the places at most, and none from what could run."""
     host = await start_host(_WAITING, max_active=4)
@@ -151,7 +245,6 @@ async def test_an_event_meets_what_is_being_given_back(start_host: StartHost, mo
 
     monkeypatch.setattr(core.store, "release", slow)
     core.residents.give_back_all()
-    await asyncio.sleep(0)  # the release is on its way
     await host.publish_event("go", "k", 7)
     gate.set()
 

@@ -26,7 +26,7 @@ from wfe.ports.store import (
 if TYPE_CHECKING:
     from wfe.host.core import HostCore
     from wfe.host.runner import Runner
-    from wfe.host.taking import Taking
+    from wfe.host.transit import Want
 
 __all__ = ["Committer", "PendingStart"]
 
@@ -46,36 +46,46 @@ class PendingStart:
     If the instance is to be held, it has a place until what became of it is known.
     """
 
-    __slots__ = ("_places", "_taking", "accepted", "future", "start")
+    __slots__ = ("_core", "_is_to_be_held", "accepted", "future", "start")
 
     def __init__(
         self,
-        taking: Taking,
+        core: HostCore,
         start: Start,
         future: asyncio.Future[StartOutcome],
         accepted: Callable[[CommitReply], None] | None,
     ) -> None:
-        self._taking = taking
-        self._places = 1 if start.changes.hold else 0
-        taking.keep(self._places)
+        self._core = core
+        self._is_to_be_held = start.changes.hold
+        if self._is_to_be_held:
+            core.taking.keep(1)
+            core.transit.begin((start.id,))
         self.start = start
         self.future = future
         self.accepted = accepted
 
     def settled(self, outcome: StartOutcome, reply: CommitReply) -> None:
         """The store has answered."""
-        self._taking.let_go(self._places)
+        calls = self._arrive()
         if outcome is StartOutcome.CREATED and self.accepted is not None:
             try:
                 self.accepted(reply)
             except Exception:  # noqa: BLE001 - it was accepted, whatever this host makes of it: the sweep goes on with it
                 _log.exception("Instance %s was started, but could not be taken over", self.start.id)
+        for instance_id, want in calls:
+            self._core.incoming.came(instance_id, want)
         _answer(self.future, outcome)
 
     def refused(self, error: Exception) -> None:
         """It was not written."""
-        self._taking.let_go(self._places)
+        self._arrive()
         _refuse(self.future, error)
+
+    def _arrive(self) -> list[tuple[str, Want]]:
+        if not self._is_to_be_held:
+            return []
+        self._core.taking.let_go(1)
+        return self._core.transit.end((self.start.id,))
 
 
 class _Load:
@@ -325,7 +335,7 @@ def _of_lost_session(load: _Load, reply: CommitReply, core: HostCore) -> CommitR
     """The session was lost while it wrote: what the reply gives to it is not this host's to run."""
     for pending in load.starts:
         pending.accepted = None
-    core.taking.want([*(pending.start.id for pending in load.starts), *(taken.id for taken in reply.taken)])
+    core.taking.want(*(pending.start.id for pending in load.starts), *(taken.id for taken in reply.taken))
     return msgspec.structs.replace(reply, taken=())
 
 

@@ -29,6 +29,7 @@ from wfe.host.starting import make_child
 from wfe.host.store_time import StoreTime
 from wfe.host.strays import Strays
 from wfe.host.taking import Taking
+from wfe.host.transit import Transit
 from wfe.host.trials import QUARANTINE_AFTER, Trials, pause_before
 from wfe.host.troubles import Troubles
 from wfe.host.views import corrupt_reason
@@ -109,6 +110,7 @@ class HostCore:
         self.taking = Taking(self, max_active)
         self.trials = Trials(self)
         self.residents = Residents(self)
+        self.transit = Transit()
         self.leaving = Leaving(self)
         self.incoming = Incoming(self)
         self.troubles = Troubles(self)
@@ -162,40 +164,19 @@ class HostCore:
         for loaded in reply.taken:
             self.activate(loaded)
         if reply.deliveries:
-            self._pass_on(reply)
+            self.incoming.deliver(reply.deliveries)
         if reply.children:
-            self.taking.want(reply.children)
+            self.taking.want(*reply.children)
         self.on_consumed.set()
         for told in self.on_commit:
             told()
-
-    def _pass_on(self, reply: CommitReply) -> None:
-        foreign: dict[str, list[str]] = {}
-        for delivery in reply.deliveries:
-            runner = self.runners.get(delivery.instance_id)
-            if runner is not None:
-                if delivery.row.message is None:
-                    runner.receive(delivery.row)
-                else:
-                    # Requests are read from the store: a row told of twice must not be applied twice.
-                    self.incoming.read(delivery.instance_id)
-            elif delivery.owner is None or delivery.owner == self.session_id:
-                self.leaving.note_call(delivery.instance_id)
-                if delivery.row.message is None:
-                    self.taking.want([delivery.instance_id])
-                else:
-                    self.taking.want_for_request(delivery.instance_id)
-            else:
-                foreign.setdefault(delivery.owner, []).append(delivery.instance_id)
-        for owner, ids in foreign.items():
-            self.background(self.hints.send(owner, [Hint(HintKind.WORK, tuple(ids))]))
 
     # Taking and giving back
 
     def activate(self, loaded: LoadedInstance) -> None:
         """Begin to run an instance that was taken."""
         if self.trials.is_out_of_turn(loaded):
-            self.leaving.release_soon(loaded.id, loaded.fence)
+            self.leaving.release_soon((loaded.id, loaded.fence))
             return
         old = self.runners.get(loaded.id)
         if old is not None:
@@ -208,7 +189,7 @@ class HostCore:
     def _activate(self, loaded: LoadedInstance) -> None:
         state = InstanceState.loaded(loaded)
         if state.head.status.is_terminal:  # it ended while a request for it was on its way
-            self.leaving.release_soon(loaded.id, loaded.fence)
+            self.leaving.release_soon((loaded.id, loaded.fence))
             return
         runner = self._hold(self.registry.to_run(loaded.definition), state, loaded.fence)
         inbox = list(loaded.inbox)
@@ -243,7 +224,6 @@ class HostCore:
         if transition.waits:
             self.residents.keep(runner)
             self.waiters.changed(runner)
-            self.incoming.read(state.id)  # its event may have come before the answer to the start
             return
         wake = runner.next_alarm()
         if wake is not None:
@@ -256,7 +236,7 @@ class HostCore:
         """An instance was released by its own transition."""
         self.forget(runner)
         if unread:
-            self.taking.want([runner.id])
+            self.taking.want(runner.id)
         elif wake is not None:
             self.wake_at(runner.id, wake)
         self.waiters.changed(runner)
@@ -316,7 +296,7 @@ class HostCore:
         for wake, instance_id in due:
             runner = self.runners.get(instance_id)
             if runner is None:
-                self.taking.want([instance_id], wake)
+                self.taking.want(instance_id, wake=wake)
             else:
                 runner.noted_wake = 0
                 runner.deliver(TimePassed())

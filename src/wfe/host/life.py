@@ -281,6 +281,7 @@ class Life:
         if registration is not None:
             self._unsaved.append(registration)
         if self._core is not None:
+            self._core.residents.code_changed()
             self._core.code_came()
             if self._unsaved:
                 self._core.background(self._save_while_running())
@@ -289,7 +290,7 @@ class Life:
     def deregistered(self) -> None:
         """A definition was taken away: what waits in memory must not go on with it."""
         if self._core is not None:
-            self._core.residents.give_back_all()
+            self._core.residents.code_changed()
 
     async def _save_while_running(self) -> None:
         try:
@@ -329,7 +330,7 @@ class Life:
             self._refused.pop(registration.key, None)
             if in_use is not None:
                 self._registry.deregister(definition.id, definition.version)
-                core.residents.give_back_all()
+                core.residents.code_changed()
                 problem = (
                     f"{definition.id!r} version {definition.version} has another structure than the one that "
                     f"unfinished instances in the store use ({in_use.hash[:8]}; this one is {definition.hash[:8]}). "

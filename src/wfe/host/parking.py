@@ -68,6 +68,11 @@ class Parking:
         parked = self._parked.get(instance_id)
         return "" if parked is None else parked.reason
 
+    def fence(self, instance_id: str) -> int:
+        """Give the fence under which an instance is parked; 0: it is not."""
+        parked = self._parked.get(instance_id)
+        return 0 if parked is None else parked.fence
+
     def holds(self) -> list[tuple[str, int]]:
         """Give id and fence of what is parked."""
         return [(each, parked.fence) for each, parked in self._parked.items()]
@@ -98,8 +103,9 @@ class Parking:
         if parked is None or core.draining:
             return
         await core.leaving.release((instance_id, parked.fence))  # it stays parked if the store is away
-        if self._parked.pop(instance_id, None) is None:
-            return  # somebody else has tried it meanwhile
+        if self._parked.get(instance_id) is not parked:
+            return  # somebody else has tried it meanwhile, and perhaps parked it again
+        del self._parked[instance_id]
         for loaded in (await core.taking.take(1, ids=[instance_id], any_definition=True)).instances:
             core.activate(loaded)
 

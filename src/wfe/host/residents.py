@@ -15,6 +15,7 @@ import msgspec
 from wfe.model.status import WorkflowStatus
 
 if TYPE_CHECKING:
+    from wfe.engine.state import InstanceState
     from wfe.engine.transition import Transition
     from wfe.host.core import HostCore
     from wfe.host.runner import Runner
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["Residents", "kept"]
 
 _MOST = 256
+_MOST_BYTES = 64 * 1024
+"""Of the documents of one that is kept; a larger one is given back."""
+_POINTER_BYTES = 1024
+"""About what a pointer takes in memory, with its rows."""
 _LONGEST_SECONDS = 30.0
 _FAR = 3_600_000_000
 """In microseconds. By then an instance that is kept has been given back for long."""
@@ -44,6 +49,14 @@ def kept(transition: Transition, now: Moment) -> Changes:
     return msgspec.structs.replace(changes, hold=True)
 
 
+def _is_small(state: InstanceState, changes: Changes) -> bool:
+    data = state.data if changes.data is None else changes.data
+    values = state.values if changes.values is None else changes.values
+    items = sum(map(len, state.items.values())) if state.items else 0
+    pointers = (len(state.pointers) + len(changes.pointers)) * _POINTER_BYTES
+    return len(data) + len(values) + items + pointers <= _MOST_BYTES
+
+
 class Residents:
     """Knows which held instances only wait."""
 
@@ -55,9 +68,9 @@ class Residents:
     def __contains__(self, runner: object) -> bool:
         return runner in self._since
 
-    def changes(self, transition: Transition) -> Changes:
-        """Give what a transition writes: one that leaves the instance waiting keeps it, if it may be kept."""
-        if transition.waits and self._has_place():
+    def changes(self, transition: Transition, state: InstanceState) -> Changes:
+        """Give what a transition from this state writes: one that leaves the instance waiting keeps it, if it may."""
+        if transition.waits and self._has_place() and _is_small(state, transition.changes):
             return kept(transition, self._core.now())
         return transition.changes
 
@@ -66,10 +79,9 @@ class Residents:
         return len(self._since) < _MOST and core.alone() and not core.draining and core.taking.is_half_empty
 
     def keep(self, runner: Runner) -> None:
-        """An instance waits and is still held. It is given back if its definition was taken away meanwhile."""
-        core = self._core
-        self._since[runner] = core.monotonic()
-        if core.registry.to_run(runner.state.definition_key) is not runner.registration:
+        """An instance waits and is still held. It is given back if its code was taken away, or replaced, meanwhile."""
+        self._since[runner] = self._core.monotonic()
+        if self._is_outdated(runner):
             self._give_back([runner])
 
     def leave(self, runner: Runner) -> None:
@@ -84,8 +96,15 @@ class Residents:
         self._give_back([runner for runner, since in self._since.items() if everyone or since < oldest])
 
     def give_back_all(self) -> None:
-        """Give all of them back: somebody needs their places, or must not find them here."""
+        """Give all of them back: somebody needs their places."""
         self._give_back(list(self._since))
+
+    def code_changed(self) -> None:
+        """Give back those whose code was taken away or replaced: they go on with what is registered then, if any."""
+        self._give_back([runner for runner in self._since if self._is_outdated(runner)])
+
+    def _is_outdated(self, runner: Runner) -> bool:
+        return self._core.registry.to_run(runner.state.definition_key) is not runner.registration
 
     def _give_back(self, runners: list[Runner]) -> None:
         self._core.leaving.give_back(*(runner for runner in runners if runner.is_idle))

@@ -209,7 +209,7 @@ class Runner:
         self.inflight = (messages, rows)
         self.transition = transition
         if self.registration is not None:
-            transition.changes = core.residents.changes(transition)
+            transition.changes = core.residents.changes(transition, self.state)
         return TransitionWrite(
             instance_id=self.id, revision=self.state.revision, fence=self.fence, changes=transition.changes
         )

@@ -93,7 +93,7 @@ def make_start(
             random=core.entropy.random,
             limits=core.limits,
         )
-        changes = core.residents.changes(transition)
+        changes = core.residents.changes(transition, state)
         if changes.data is None or changes.values is None:
             changes = msgspec.structs.replace(
                 changes, data=changes.data or document, values=changes.values or EMPTY_DOCUMENT
@@ -133,7 +133,7 @@ def submit_start(
     def accepted(reply: CommitReply) -> None:
         _begin(core, registration, start, state, transition, reply)
 
-    core.committer.start(PendingStart(core.taking, start, future, accepted))
+    core.committer.start(PendingStart(core, start, future, accepted))
     core.pump()
     return future, instance_id
 
@@ -152,7 +152,7 @@ def _begin(  # noqa: PLR0917 - all that is known of one start
         if wake:
             core.wake_at(start.id, wake)
         elif not registration.missing:
-            core.taking.want([start.id])
+            core.taking.want(start.id)
         return
     state.created_at = reply.now
     state.apply(transition)
@@ -160,8 +160,10 @@ def _begin(  # noqa: PLR0917 - all that is known of one start
         core.waiters.ended(ended_row(state))
     elif start.changes.hold:
         core.started(registration, state, transition)
+        if start.id in reply.unread:
+            core.incoming.read(start.id)
     elif transition.changes.hold or start.id in reply.unread:
-        core.taking.want([start.id])  # there was no room (whoever has some takes it), or its event is already here
+        core.taking.want(start.id)  # there was no room (whoever has some takes it), or its event is already here
     elif wake is not None:
         core.wake_at(start.id, wake)
 

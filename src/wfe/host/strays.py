@@ -69,11 +69,11 @@ class Strays:
             _log.warning("Found instances that this host did not know it holds: %s", certain)
             with self.request():
                 await core.store.release(session, certain)
-            core.taking.want([instance_id for instance_id, _ in certain])
+            core.taking.want(*(instance_id for instance_id, _ in certain))
 
     def _is_known(self, instance_id: str, fence: int) -> bool:
         runner = self._core.runners.get(instance_id)
-        return (runner is not None and runner.fence == fence) or (instance_id, fence) in self._core.parked.holds()
+        return (runner is not None and runner.fence == fence) or self._core.parked.fence(instance_id) == fence
 
 
 class _Request:

@@ -6,7 +6,6 @@ are held than may be, however many requests are under way at once.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -82,7 +81,7 @@ class Taking:
 
     # Who is wanted
 
-    def want(self, ids: Iterable[str], wake: Moment = 0) -> None:
+    def want(self, *ids: str, wake: Moment = 0) -> None:
         """Try to take instances, soon."""
         for each in ids:
             if each not in self._core.runners:
@@ -92,15 +91,15 @@ class Taking:
     def want_as_told(self, instance_id: str) -> None:
         """Try to take an instance that another host has told of."""
         self._told.add(instance_id)
-        self.want([instance_id])
+        self.want(instance_id)
 
     def want_for_request(self, instance_id: str) -> None:
         """Try to take an instance that a request (a parent's cancel) has reached, if need be without its code."""
         self._with_requests.add(instance_id)
-        self.want([instance_id])
+        self.want(instance_id)
 
     def _go_on(self) -> None:
-        if (self._wanted or self._more_is_due) and not self._is_taking and not self._core.draining:
+        if (self._wanted or (self._more_is_due and self.room)) and not self._is_taking and not self._core.draining:
             self._is_taking = True
             self._core.background(self._take_on())
 
@@ -141,26 +140,26 @@ class Taking:
     async def _take_wanted(self, count: int) -> None:
         ids = list(self._wanted)[:count]
         wakes = {each: self._wanted.pop(each) for each in ids}
+        asked = self._with_requests.intersection(ids)
+        self._with_requests -= asked
         self._told.difference_update(ids)
         try:
             reply = await self.claim(len(ids), ids=ids)
+            for loaded in reply.instances:
+                del wakes[loaded.id]
+            await self.apply_without_code([each for each in wakes if each in asked])
         except BaseException:
             self._wanted = {**wakes, **self._wanted}  # wanted as before: a request may have nobody else to find it
+            self._with_requests |= asked & wakes.keys()
             raise
-        for loaded in reply.instances:
-            del wakes[loaded.id]
-            self._with_requests.discard(loaded.id)
-        await self._apply_without_code(wakes)
         for each, wake in wakes.items():
             if wake > reply.now:  # asked a little early by the store's clock
                 self._core.wake_at(each, wake)
 
-    async def _apply_without_code(self, left: Collection[str]) -> None:
+    async def apply_without_code(self, ids: list[str]) -> None:
         """Apply requests that reached instances which nobody holds and which cannot run here."""
-        asked = [each for each in left if each in self._with_requests]
-        self._with_requests.difference_update(asked)
-        if asked:
-            for loaded in (await self.take(len(asked), ids=asked, any_definition=True)).instances:
+        if ids:
+            for loaded in (await self.take(len(ids), ids=ids, any_definition=True)).instances:
                 self._core.activate(loaded)
 
     # Asking the store

@@ -8,9 +8,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from wfe.host.parking import requests_among
 from wfe.host.trials import QUARANTINE_AFTER, SUSPECT_FROM
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wfe.host.core import HostCore
     from wfe.host.recall import Recall
     from wfe.model.moment import Moment
@@ -54,9 +57,23 @@ class Unclaimed:
                 level = logging.INFO if goes_on_by_itself else logging.WARNING
                 _log.log(level, "Instance %s is blocked: %s", each, reasons[each])
         await self._core.trials.take_next(rows)
-        if len(reasons) == len(found):
+        are_all_applied = await self._apply_requests(rows)
+        if len(reasons) == len(found) and are_all_applied:
             self._after = rows[-1].place if len(rows) == _PAGE else None
         return False
+
+    async def _apply_requests(self, rows: Sequence[UnclaimedRow]) -> bool:
+        """Apply requests that nobody applies for want of code: they need none, and nobody may be left to see to it.
+
+        False: some are left for the next look.
+        """
+        core = self._core
+        blocked = [row.id for row in rows if row.has_message and core.registry.why_not(row.definition)]
+        left = [each for each in blocked if self._seen[each] >= _SEEN_BEFORE]
+        if left:
+            asked = requests_among(await core.store.inbox(left))
+            await core.taking.apply_without_code(list(dict.fromkeys(row.instance_id for row in asked)))
+        return len(left) == len(blocked)
 
     def _reason(self, row: UnclaimedRow) -> str:
         """Give a reason that is news."""

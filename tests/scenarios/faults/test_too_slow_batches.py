@@ -25,7 +25,7 @@ class _Slow:
         store = host._life.core().store
         self._commit = store.commit
         monkeypatch.setattr(store, "commit", self)
-        monkeypatch.setattr("wfe.host.core.QUARANTINE_AFTER", 2)  # or the pauses between the attempts would be long
+        monkeypatch.setattr("wfe.host.troubles.QUARANTINE_AFTER", 2)  # or the pauses between the attempts would be long
 
     async def __call__(self, batch: Batch) -> CommitReply:
         slow = any(write.instance_id == self.too_much and write.changes.data for write in batch.transitions)

@@ -73,6 +73,23 @@ def test_places_that_come_back_unused_are_offered() -> None:
     assert len(core.work) == 1
 
 
+def test_a_full_host_begins_nothing_for_what_is_left() -> None:
+    """While all places are taken, what is left waits for room: not every answer of the store is a reason to look."""
+    core = _Core()
+    core.runners = {"a": 1, "b": 2}
+    taking = Taking(cast("HostCore", core), max_active=2)
+    taking.left_some()
+
+    for _ in range(3):
+        with taking.kept(0):
+            pass
+    assert core.work == []
+
+    del core.runners["a"]
+    taking.room_came()
+    assert len(core.work) == 1
+
+
 async def test_who_was_wanted_while_the_store_is_away_is_wanted_afterwards() -> None:
     """A claim that fails forgets nobody: the next request to the store leads to another one."""
     core = _Core()

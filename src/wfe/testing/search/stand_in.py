@@ -13,6 +13,7 @@ from wfe.ports.store import Start, TransitionOutcome
 from wfe.testing.search.world import Body, Host, World
 
 if TYPE_CHECKING:
+    from wfe.engine.state import InstanceState
     from wfe.engine.transition import Transition
     from wfe.host.core import HostCore
     from wfe.ports.store import Changes
@@ -82,7 +83,7 @@ class StandIn:
 
     # What waits and is kept
 
-    def changes(self, transition: Transition) -> Changes:
+    def changes(self, transition: Transition, state: InstanceState) -> Changes:
         """Where waiting instances are kept, all are that may be."""
         if transition.waits and self._world.may("keep"):
             return kept(transition, self._world.now)

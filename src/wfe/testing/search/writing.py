@@ -40,7 +40,7 @@ def _decide_anew(world: World, runner: Runner) -> None:
         world.registration.definition, state, messages, now=world.now, asker=ASKER, consumed=rows, limits=StandIn.limits
     )
     assert runner.transition is not None
-    changes = runner.core.residents.changes(again)
+    changes = runner.core.residents.changes(again, state)
     if changes != runner.transition.changes:
         world.breaks("T10", f"{runner.id}: the stored state leads to {changes}")
 
