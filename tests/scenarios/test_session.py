@@ -18,6 +18,12 @@ def _fine(context: StepExecutionContext[dict[str, object]]) -> None:
     context.data["fine"] = True
 
 
+def _lose_session(host: WorkflowHost) -> None:
+    membership = host._life._membership
+    assert membership is not None
+    membership.lost("the test says so")
+
+
 async def test_work_goes_on_at_once_in_a_new_session(start_host: StartHost) -> None:
     """A host that gave up its session goes on with the same instances in a new one, without waiting for the TTL."""
     begun: asyncio.Queue[str] = asyncio.Queue()
@@ -32,7 +38,7 @@ async def test_work_goes_on_at_once_in_a_new_session(start_host: StartHost) -> N
     instance = await host.start_workflow(definition)
     first = await asyncio.wait_for(begun.get(), 20)
 
-    host._life._session_lost("the test says so")
+    _lose_session(host)
     again = await asyncio.wait_for(begun.get(), 20)
     gate.set()
     result = await host.wait(instance, timeout=20)
@@ -61,7 +67,7 @@ async def test_session_that_is_lost_while_it_begins(start_host: StartHost, monke
             second.set()
 
     monkeypatch.setattr(lease, "begin", begin_and_lose)
-    host._life._session_lost("the test says so")
+    _lose_session(host)
     await asyncio.wait_for(second.wait(), 20)
     result = await host.run(definition, timeout=20)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -81,13 +81,17 @@ class Events:
         """The host runs."""
         self._is_open = True
 
-    async def close(self) -> None:
-        """End all subscriptions."""
+    async def close(self, callers: Collection[object] = ()) -> None:
+        """End all subscriptions.
+
+        Args:
+            callers: Tasks that wait for this. A subscriber may stop the host that tells it.
+        """
         self._is_open = False
         tasks = list(self._running)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(task for task in tasks if task not in callers), return_exceptions=True)
 
     def subscribe(
         self,

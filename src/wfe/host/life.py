@@ -6,19 +6,21 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from wfe.host.bodies import BodySurroundings
 from wfe.host.core import HostCore
+from wfe.host.effort import Effort
+from wfe.host.ending import Ending, Part
+from wfe.host.housekeeping import Housekeeping
+from wfe.host.membership import Membership
 from wfe.host.recall import Recall
-from wfe.host.session import Renewal, Session, ThreadRenewal
+from wfe.host.session import Renewal, ThreadRenewal
 from wfe.host.sweeper import Sweeper
 from wfe.host.threads import ThreadPool
-from wfe.model.errors import ConfigurationError, DefinitionError, ProviderUnavailable, ShuttingDown, WfeError
-from wfe.model.repetition import Repetition
-from wfe.ports.hints import Hint, HintKind
+from wfe.model.errors import ConfigurationError, DefinitionError, ShuttingDown, WfeError
 from wfe.ports.store import DefinitionRow
 
 if TYPE_CHECKING:
@@ -37,9 +39,6 @@ __all__ = ["Life"]
 
 _log = logging.getLogger("wfe.host")
 _log_lines = logging.getLogger("wfe.step")
-
-_PORTION = 1000
-_FORGET_EVERY = 60
 
 
 class Life:
@@ -70,16 +69,19 @@ class Life:
         self._clock = clock
         self._entropy = entropy
         self._core: HostCore | None = None
-        self._session: Session | None = None
+        self._beginning: Effort | None = None
+        """The start that is under way."""
+        self._ending: Ending | None = None
+        """The stop that is under way, or was the last one."""
+        self._membership: Membership | None = None
         self._sweeper: Sweeper | None = None
         self._threads: ThreadPool | None = None
         self._processes: Processes | None = None
-        self._housekeeping: asyncio.Task[None] | None = None
+        self._housekeeping: Housekeeping | None = None
         self._unsaved: list[Registration] = []
         self._saving = asyncio.Lock()
         self._refused: dict[DefinitionKey, str] = {}
         """Definitions that the store has refused, and why."""
-        self._is_alone = True
         self._pid = os.getpid()
         self.renewal: Callable[[], Renewal] = ThreadRenewal
         """How sessions are renewed; a simulation, which has no threads, puts a task here."""
@@ -105,41 +107,65 @@ class Life:
         if os.getpid() != self._pid:
             msg = "This host belongs to the process that made it; make a new one after a fork."
             raise ConfigurationError(msg)
-        _check_loop(self._core)
+        _check_loop(self._core.loop)
         return self._core
 
     # Beginning
 
     async def start(self) -> None:
-        """Open the store, check definitions, begin a session and the sweep."""
+        """Open the store, check definitions, begin a session and the sweep.
+
+        Raises:
+            ShuttingDown: Somebody has stopped the host while it started.
+        """
+        while (under_way := self._under_way()) is not None:
+            _check_loop(under_way.loop)
+            await under_way.over()
         if self._core is not None:
             return
+        self._beginning = Effort()
+        try:
+            has_begun = await self._beginning.through(self._start())
+        finally:
+            self._beginning = None
+        if not has_begun:
+            msg = "The host was stopped while it started."
+            raise ShuttingDown(msg)
+
+    def _under_way(self) -> Effort | Ending | None:
+        """Give the start or the stop that has begun and is not over."""
+        if self._beginning is not None:
+            return self._beginning
+        return None if self._ending is None or self._ending.is_over else self._ending
+
+    async def _start(self) -> None:
         self._pid = os.getpid()
         await self._store.open()
+        core, membership = self._make_core()
         try:
-            await self._begin()
+            await self._begin(core, membership)
         except BaseException:
-            await self._abandon_start()
+            await self._end(core, None).wait()
             raise
 
-    async def _begin(self) -> None:
-        core = self._make_core()
+    async def _begin(self, core: HostCore, membership: Membership) -> None:
         core.draining = True  # until it has a session
         self._core = core
         self._unsaved = list(self._registry)
         self._saving = asyncio.Lock()
         await self.save_definitions()
-        await self._begin_session(core)
+        await membership.join()
         # Takes nothing; the reply tells the store's time, which this machine's clock may be far from.
         await core.taking.take(0)
         self._registry.forget_recalled()
         recall = Recall(self._store, self._registry)
         self._sweeper = Sweeper(core, recall, self._settings.sweep_interval.total_seconds())
         self._sweeper.start()
-        self._housekeeping = core.loop.create_task(self._keep_house(core))
+        self._housekeeping = Housekeeping(core, membership, self._settings)
+        self._housekeeping.start()
         self._events.open()
 
-    def _make_core(self) -> HostCore:
+    def _make_core(self) -> tuple[HostCore, Membership]:
         settings = self._settings
         self._threads = ThreadPool(settings.max_threads, "wfe-body")
         around = BodySurroundings(
@@ -160,114 +186,15 @@ class Life:
             max_concurrency=settings.max_concurrency,
             max_active=settings.max_active,
             in_flight=self._in_flight,
-            alone=lambda: self._is_alone,
+            alone=lambda: membership.is_alone,
         )
         core.on_commit.append(self._lifecycle.wake)
-        return core
-
-    async def _begin_session(self, core: HostCore) -> None:
-        session = Session(
-            self._lease,
-            self._entropy.new_id(),
-            ttl=self._settings.lease_ttl,
-            clock=self._clock,
-            stall_limit=self._settings.loop_stall_limit.total_seconds(),
-            lost=self._session_lost,
-            renewal=self.renewal,
+        self._membership = membership = Membership(
+            core, settings, self._lease, renewal=self.renewal, look_around=self.look_around
         )
-        await session.begin(self._settings.name or f"pid {os.getpid()}")
-        try:
-            await self._hints.open(session.id, self._received)
-            self._is_alone = len(await self._lease.alive()) <= 1
-        except BaseException:
-            # Or its thread would renew it for ever; also where the start was cancelled.
-            await asyncio.shield(session.end())
-            raise
-        if session.is_over:
-            await session.end()
-            msg = "The session was over before the host could use it: the store answers too slowly. Try again."
-            raise ProviderUnavailable(msg)
-        # All at once: what is taken for a session while the host begins nothing would be held, and never begin.
-        self._session = session
-        core.session_id = session.id
-        core.is_sure = session.is_sure
-        core.draining = self._core is not core
-        if not self._is_alone:
-            # Others learn that they are not alone any more, and tell this host from now on.
-            await self._hints.send(None, [Hint(HintKind.WORK, ())])
-
-    async def _abandon_start(self) -> None:
-        self._core = None
-        if self._threads is not None:
-            self._threads.close()
-        if self._session is not None:
-            await self._session.end()
-            self._session = None
-        await self._store.close()
+        return core, membership
 
     # Going on
-
-    def _received(self, hint: Hint) -> None:
-        self._is_alone = False
-        if self._core is not None:
-            self._core.incoming.hear(hint)
-            if not hint.ids:
-                self.look_around()
-
-    def _session_lost(self, reason: str) -> None:
-        """The lease is lost: stop every body, write nothing, and begin anew."""
-        core = self._core
-        if core is None or self._session is None or self._session.id != core.session_id:
-            return
-        _log.error("This host lost its session (%s): it stops its bodies and writes nothing of what they did", reason)
-        core.draining = True
-        core.session_id = ""  # replies still on their way are to one that is over
-        core.drop_all()
-        core.background(self._renew_session(core))
-
-    async def _renew_session(self, core: HostCore) -> None:
-        pause = 0.1
-        old, trouble = self._session, Repetition()
-        while self._core is core:
-            try:
-                await self._hints.close()
-                await self._begin_session(core)
-            except WfeError as error:
-                if trouble.again():
-                    _log.warning(
-                        "A new session could not be begun, trying again (failure %d in a row): %s", trouble.count, error
-                    )
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 5)
-            else:
-                self.look_around()
-                break
-        if old is not None and old is not self._session:
-            # What it held is free at once, and not when it would have expired.
-            await old.end()
-
-    async def _keep_house(self, core: HostCore) -> None:
-        """Now and then: see whether other sessions live, and forget old events."""
-        rounds, trouble = 0, Repetition()
-        while True:
-            await asyncio.sleep(max(1.0, self._settings.lease_ttl.total_seconds() / 3))
-            try:
-                self._is_alone = len(await self._lease.alive()) <= 1
-                if rounds % _FORGET_EVERY == 0:
-                    await self._forget_events(core)
-                rounds += 1
-                trouble.over()
-            except WfeError as error:
-                if trouble.again():
-                    _log.warning(
-                        "Housekeeping could not reach the store (failure %d in a row): %s", trouble.count, error
-                    )
-
-    async def _forget_events(self, core: HostCore) -> None:
-        before = core.now() - self._settings.event_retention // timedelta(microseconds=1)
-        dropped = _PORTION
-        while dropped >= _PORTION:
-            dropped = await core.store.drop_events(before, _PORTION)
 
     def look_around(self) -> None:
         """Sweep at once: something has changed that lets instances go on."""
@@ -373,81 +300,77 @@ class Life:
     # Ending
 
     async def stop(self, timeout: timedelta, *, force: bool) -> None:
-        """Begin nothing more, let bodies end, write what they answered, give everything back."""
-        core = self._core
-        if core is None:
+        """Begin nothing more, let bodies end, write what they answered, give everything back.
+
+        It is carried through also when the caller is cancelled meanwhile; bodies are not waited for any longer then.
+        Whoever calls it while it is under way waits for the same end. A start that is under way is given up.
+        """
+        while self._beginning is not None:
+            _check_loop(self._beginning.loop)
+            self._beginning.give_up()
+            await self._beginning.over()
+        if self._core is not None:
+            _check_loop(self._core.loop)
+            self._end(self._core, None if force else timeout.total_seconds())
+        if self._ending is None or self._ending.is_over:
             return
-        _check_loop(core)
+        _check_loop(self._ending.loop)
+        if force:
+            await self._ending.hasten()
+        else:
+            await self._ending.wait()
+
+    def _end(self, core: HostCore, timeout: float | None) -> Ending:
         self._core = None
         core.draining = True
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
-        if self._sweeper is not None:
-            await self._sweeper.stop()
-        if not force:
-            await _drain(core, timeout.total_seconds())
-        core.alarms.stop()
-        holds = core.holds()
-        core.drop_all()
-        core.waiters.close()
-        await _end_tasks(core)
-        try:
-            if holds:
-                await core.store.release(core.session_id, holds)
-        except WfeError as error:
-            _log.warning("Instances could not be given back (their lease expires by itself): %s", error)
-        await self._close()
+        if self._membership is not None:
+            self._membership.leave()
+        ending = Ending(
+            core,
+            timeout,
+            first=list(self._parts_before_bodies()),
+            last=[
+                ("end subscriptions", lambda: self._events.close(ending.callers)),
+                *self._parts_after_bodies(),
+                ("close the store", self._store.close),
+            ],
+        )
+        self._ending = ending
+        ending.begin()
+        return ending
 
-    async def _close(self) -> None:
-        await self._events.close()
-        await self._hints.close()
-        if self._session is not None:
-            await self._session.end()
-            self._session = None
+    def _parts_before_bodies(self) -> Iterator[Part]:
+        sweeper, self._sweeper = self._sweeper, None
+        if sweeper is not None:
+            yield "end the sweep", sweeper.stop
+        housekeeping, self._housekeeping = self._housekeeping, None
+        if housekeeping is not None:
+            yield "end housekeeping", housekeeping.stop
+
+    def _parts_after_bodies(self) -> Iterator[Part]:
+        if self._membership is not None:
+            yield "close the hints", self._membership.close_hints
+            yield "end the sessions", self._membership.end_sessions
         if self._threads is not None:
-            self._threads.close()
-        if self._processes is not None:
-            self._processes.close()
-            self._processes = None
-        await self._store.close()
+            yield "let threads end", self._threads.close
+        yield "end processes", self._end_processes
+
+    def _end_processes(self) -> None:
+        processes, self._processes = self._processes, None
+        if processes is not None:
+            processes.close()
 
 
-def _check_loop(core: HostCore) -> None:
+def _check_loop(expected: asyncio.AbstractEventLoop) -> None:
     """Refuse to work in another loop than the host's own, where nothing of it could be awaited."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         loop = None
-    if loop is not core.loop:
+    if loop is not expected:
         msg = (
             "This host runs in another event loop than the one that calls it. Call it in the loop that started it, or "
             "from another thread by `asyncio.run_coroutine_threadsafe(host.run(…), loop).result()`. If host.sync "
             "started it, call `host.sync.run(…)`, in a thread without a loop."
         )
         raise ConfigurationError(msg)
-
-
-async def _drain(core: HostCore, timeout: float) -> None:
-    deadline = core.monotonic() + timeout
-    while True:
-        bodies = [run.task for runner in core.runners.values() for run in runner.bodies.values() if run.task]
-        left = deadline - core.monotonic()
-        if not bodies or left <= 0:
-            break
-        await asyncio.wait(bodies, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-    for runner in core.runners.values():
-        runner.end_in_good_order()
-    await asyncio.sleep(0)
-    try:
-        async with asyncio.timeout(max(1.0, deadline - core.monotonic())):
-            await core.settled()
-    except TimeoutError:
-        _log.warning("The store did not take the last transitions in time; what they did will be repeated")
-
-
-async def _end_tasks(core: HostCore) -> None:
-    tasks = [task for task in core.tasks if task is not asyncio.current_task()]
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=5)

@@ -149,15 +149,17 @@ class Session:
         self._lost(reason)
 
     async def end(self) -> None:
-        """End the session: what it held is free at once."""
+        """End the session: what it held is free at once. Ending it twice is harmless."""
         self.is_over = True
         if self._look is not None:
             self._look.cancel()
-        await self._renewal.stop()
         try:
-            await self._lease.end(self.id)
-        except WfeError as error:
-            _log.warning("The session could not be ended (it expires by itself): %s", error)
+            await self._renewal.stop()
+        finally:
+            try:
+                await self._lease.end(self.id)
+            except WfeError as error:
+                _log.warning("The session could not be ended (it expires by itself): %s", error)
 
     def _rounds(self) -> Generator[float, None, None]:
         """Renew round by round; the items are the pauses between. Ends when there is nothing left to renew."""

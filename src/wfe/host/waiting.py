@@ -53,6 +53,7 @@ class Waiters:
         self._bytes = 0
         self._to_look: set[str] = set()
         """Instances that a hint said to have ended elsewhere."""
+        self._is_closed = False
 
     def result(self, instance_id: str) -> EndedRow | None:
         """Give the end of an instance, if it was here and is remembered."""
@@ -61,6 +62,9 @@ class Waiters:
     def add(self, instance_id: str, until: Collection[str]) -> asyncio.Future[EndedRow]:
         """Wait for the end of an instance (or one of further statuses)."""
         future: asyncio.Future[EndedRow] = self._loop.create_future()
+        if self._is_closed:  # while its name was looked up
+            _refuse(future)
+            return future
         self._futures.setdefault(instance_id, []).append((future, until))
         return future
 
@@ -121,11 +125,11 @@ class Waiters:
 
     def close(self) -> None:
         """The host stops: nobody is told of an end any more."""
+        self._is_closed = True
         for pairs in self._futures.values():
             for future, _ in pairs:
                 if not future.done():
-                    future.set_exception(ShuttingDown("The host was stopped while the end of an instance was awaited."))
-                    future.exception()  # who waits gets it; if nobody does any more, that is no error
+                    _refuse(future)
         self._futures.clear()
 
     def look(self, ids: Iterable[str]) -> bool:
@@ -139,11 +143,16 @@ class Waiters:
         return ids
 
 
+def _refuse(future: asyncio.Future[EndedRow]) -> None:
+    future.set_exception(ShuttingDown("The host was stopped while the end of an instance was awaited."))
+    future.exception()  # who waits gets it; if nobody does any more, that is no error
+
+
 def _size(row: EndedRow) -> int:
     return len(row.data) + len(row.head) + sum(map(len, row.pointers)) + _ROW_OVERHEAD
 
 
-async def wait_for_end(core: HostCore, instance_id: str, timeout: timedelta | None, until: frozenset[str]) -> EndedRow:
+async def wait_for_end(core: HostCore, given: str, timeout: timedelta | None, until: frozenset[str]) -> EndedRow:
     """Wait until an instance, given by id or else by name, has ended, or has one of further statuses.
 
     With a timeout it takes at most `LOOK_SECONDS` longer than that, however slow the store is: so long may it take to
@@ -152,47 +161,51 @@ async def wait_for_end(core: HostCore, instance_id: str, timeout: timedelta | No
     Raises:
         WaitTimeout: Not in time.
         WorkflowNotFound: There is no such instance.
+        ShuttingDown: The host was stopped meanwhile.
     """
+    due = None if timeout is None else core.loop.time() + timeout.total_seconds()
+    instance_id = given
+    if given not in core.runners and core.waiters.result(given) is None:
+        found, _ = await _in_time(_id_of(core, given), due)
+        if found is None:
+            raise _not_in_time(given, timeout, _SLOW)
+        instance_id = found
     row = core.waiters.result(instance_id)
     if row is not None:
         return row
     future = core.waiters.add(instance_id, until)
     try:
-        if timeout is None:
-            return await _look(core, instance_id, until, future) or await future
-        return await _wait_until(core, instance_id, timeout, until, future)
-    except _IsNameError as name:
-        return await wait_for_end(core, name.id, timeout, until)
+        row, answered = await _in_time(_look(core, instance_id, until), due)
+        if row is not None:
+            return row
+        if due is None:
+            return await future
+        await asyncio.wait([future], timeout=max(0.0, due - core.loop.time()))
+        if future.done():
+            return future.result()
     finally:
         core.waiters.discard(instance_id, future)
+    standing, told = await _in_time(_standing(core, instance_id), due) if answered else (None, False)
+    raise _not_in_time(instance_id, timeout, (standing or "") if told else _SLOW)
 
 
-class _IsNameError(Exception):
-    """What was asked for by id is the name of an instance."""
-
-    def __init__(self, id: str) -> None:  # noqa: A002 - the word of the model
-        super().__init__(id)
-        self.id = id
+def _not_in_time(instance_id: str, timeout: timedelta | None, standing: str) -> WaitTimeout:
+    within = "" if timeout is None else f" within {format_duration(timeout)}"
+    return WaitTimeout(f"Workflow instance {instance_id!r} has not ended{within}. {standing}".rstrip())
 
 
-async def _wait_until(
-    core: HostCore, instance_id: str, timeout: timedelta, until: frozenset[str], future: asyncio.Future[EndedRow]
-) -> EndedRow:
-    due = core.loop.time() + timeout.total_seconds()
-    row, answered = await _in_time(_look(core, instance_id, until, future), due + LOOK_SECONDS)
-    if row is not None:
-        return row
-    await asyncio.wait([future], timeout=max(0.0, due - core.loop.time()))
-    if future.done():
-        return future.result()
-    text = f"Workflow instance {instance_id!r} has not ended within {format_duration(timeout)}."
-    standing, told = await _in_time(_standing(core, instance_id), due + LOOK_SECONDS) if answered else (None, False)
-    raise WaitTimeout(f"{text} {standing if told else _SLOW}".rstrip())
+async def _id_of(core: HostCore, given: str) -> str:
+    if await core.store.known([given]):
+        return given
+    named = await core.store.get(given)
+    if named is None:
+        raise WorkflowNotFound(given)
+    return named.id
 
 
-async def _in_time(work: Coroutine[Any, Any, _T], due: float) -> tuple[_T | None, bool]:
-    """Await something, until a time of the loop's clock at most. The second value says whether it has come."""
-    clock = asyncio.timeout_at(due)
+async def _in_time(work: Coroutine[Any, Any, _T], due: float | None) -> tuple[_T | None, bool]:
+    """Await what the store is asked, until `LOOK_SECONDS` after a time at most. The second value: whether it came."""
+    clock = asyncio.timeout_at(None if due is None else due + LOOK_SECONDS)
     try:
         async with clock:
             return await work, True
@@ -202,21 +215,12 @@ async def _in_time(work: Coroutine[Any, Any, _T], due: float) -> tuple[_T | None
     return None, False
 
 
-async def _look(
-    core: HostCore, instance_id: str, until: frozenset[str], future: asyncio.Future[EndedRow]
-) -> EndedRow | None:
+async def _look(core: HostCore, instance_id: str, until: frozenset[str]) -> EndedRow | None:
     """Look in the store, unless this host would know of the end."""
     if instance_id in core.runners and not until:
         return None
     found = await core.store.ended([instance_id], until=until)
-    if found:
-        return found[0]
-    if instance_id not in core.runners and not future.done() and not await core.store.known([instance_id]):
-        named = await core.store.get(instance_id)
-        if named is None:
-            raise WorkflowNotFound(instance_id)
-        raise _IsNameError(named.id)
-    return None
+    return found[0] if found else None
 
 
 async def _standing(core: HostCore, instance_id: str) -> str:

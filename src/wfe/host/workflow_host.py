@@ -156,6 +156,7 @@ class WorkflowHost(Looking):
         Raises:
             DefinitionError: A registered definition has another structure than unfinished instances in the store use.
             ConfigurationError, ProviderUnavailable: The store cannot be opened.
+            ShuttingDown: The host was stopped while it started.
         """
         await self._life.start()
 
@@ -164,7 +165,11 @@ class WorkflowHost(Looking):
 
         Nothing more begins, running bodies may end for at most `timeout`, what they answered is written, and
         everything is given back. Bodies that still run then are cancelled; another host repeats them. `force` cancels
-        at once. A second call waits for nothing.
+        at once.
+
+        It is carried through: if the call is cancelled, bodies are not waited for any longer, and it passes the
+        cancellation on when the host has stopped (a second one at once, while the rest goes on in the loop). A second
+        call waits for the same end, and hastens it by `force`. A start that is under way is given up.
         """
         await self._life.stop(to_timedelta(timeout), force=force)
 

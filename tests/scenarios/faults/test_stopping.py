@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -207,6 +209,44 @@ async def test_keyboard_interrupt(start_host: StartHost, database: Path, tmp_pat
     result = await host.wait("long-1", timeout=10)
     assert (result.status, again.is_set()) == (WorkflowStatus.COMPLETE, True)
     assert await host.errors("long-1") == []
+
+
+_STOPPING = """
+import asyncio, sys
+from wfe import WorkflowBuilder, WorkflowHost
+
+begun = asyncio.Event()
+
+async def body(context):
+    begun.set()
+    await asyncio.sleep(60)
+
+async def main():
+    async with WorkflowHost(sys.argv[1]) as host:
+        await host.start_workflow(WorkflowBuilder().start_with(body).build("long"))
+        await begun.wait()
+        print("stops", flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_keyboard_interrupt_of_a_program_that_stops(database: Path) -> None:
+    """Ctrl-C while a host waits for its bodies ends the program soon, and in good order: no session is left."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _STOPPING, f"sqlite:///{database}",
+        cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert await asyncio.wait_for(process.stdout.readline(), 20) == b"stops\n"
+
+    process.send_signal(signal.SIGINT)
+    _, errors = await asyncio.wait_for(process.communicate(), 10)
+
+    assert errors.rstrip().endswith(b"KeyboardInterrupt")
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT id FROM session").fetchall() == []
+        assert connection.execute("SELECT id FROM instance WHERE owner IS NOT NULL").fetchall() == []
 
 
 async def test_what_runs_beside_is_ended_in_order(start_host: StartHost) -> None:
