@@ -44,6 +44,8 @@ class Verdict:
 
     blow: Blow
     has_struck: bool
+    was_passed: bool
+    """The run came by the failpoint so often that the fault was to strike."""
     problems: tuple[str, ...]
     repeats: int
     """Bodies that began again."""
@@ -107,7 +109,8 @@ def _strike_once(scenario: Scenario, make_place: Callable[[], Place], blow: Blow
     allowed = 1 if blow.mode in _CRASHES and not scenario.counts_crashes else 0
     repeats = {each: count - max(1, calm.begins[each]) for each, count in begins.items()}
     problems += [f"{which} began {count} times more" for which, count in repeats.items() if count > allowed]
-    return Verdict(blow, gate.has_struck, tuple(problems), sum(repeats.values()))
+    was_passed = gate.passages[blow.point] >= blow.passage
+    return Verdict(blow, gate.has_struck, was_passed, tuple(problems), sum(repeats.values()))
 
 
 def _run(

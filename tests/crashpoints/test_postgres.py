@@ -24,27 +24,34 @@ pytestmark = pytest.mark.crash
 
 _PASSAGES = 2
 _TRIES = 3
-_PARTS = 4
+_PARTS = 8
+"""Into so many tests the faults of one scenario are divided in a full run, so that none takes minutes."""
 _FEW = 12
 """In a short run, one of so many (failpoint, mode) pairs of a few scenarios."""
 _BRIEF = ("chain", "two-keys", "child", "events-across-hosts", "cancel-body", "housekeeping")
+_BRIEF_POINTS = ("lease.renewer", "renewer.close")
+"""Those of the thread that renews sessions; others a short run strikes with the scenarios."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    full = metafunc.config.getoption("--full")
     if "part" in metafunc.fixturenames:
-        full = metafunc.config.getoption("--full")
         metafunc.parametrize("part", range(_PARTS if full else 1))
         chosen = [each for each in SCENARIOS if full or each.name in _BRIEF]
         metafunc.parametrize("scenario", chosen, ids=lambda each: each.name)
     if "pair" in metafunc.fixturenames:
         there = [each for each in (*failpoints(), *BODIES) if not each.name.startswith("sqlite.")]
+        there = [each for each in there if full or each.name in _BRIEF_POINTS]
         metafunc.parametrize("pair", [Blow(each.name, 1, mode) for each in there for mode in each.modes], ids=str)
 
 
 def test_any_fault_leaves_the_same_end(
     postgres_url: str, scenario: Scenario, part: int, pytestconfig: pytest.Config
 ) -> None:
-    """With one fault, a scenario ends as it does without."""
+    """With one fault, a scenario ends as it does without.
+
+    A fault that does not strike may do so only because no run came by its failpoint that often.
+    """
     place = partial(PostgresPlace, postgres_url)
     calm = baseline(scenario, place)
     if pytestconfig.getoption("--full"):
@@ -57,7 +64,8 @@ def test_any_fault_leaves_the_same_end(
     assert {str(each.blow): each.problems for each in verdicts if each.problems} == {}
     missed = [str(each.blow) for each in verdicts if not each.has_struck]
     sys.stdout.write(f"{scenario.name} on PostgreSQL: {len(blows) - len(missed)} faults; not passed again: {missed}\n")
-    assert [each for each in missed if each.endswith("#1")] == []
+    assert [str(each.blow) for each in verdicts if each.was_passed and not each.has_struck] == []
+    assert len(missed) < len(blows)
 
 
 @pytest.mark.parametrize(
@@ -80,10 +88,11 @@ def test_gaps_of_the_provider(postgres_url: str, blow: Blow) -> None:
     assert verdict.problems == ()
 
 
-def test_every_failpoint_is_struck(postgres_url: str, pair: Blow, pytestconfig: pytest.Config) -> None:
-    """With `--full`, every failpoint is struck in every mode, in one of the scenarios that pass it most surely."""
-    if not pytestconfig.getoption("--full"):
-        pytest.skip("takes minutes: --full")
+def test_every_failpoint_is_struck(postgres_url: str, pair: Blow) -> None:
+    """Every failpoint is struck in every mode, in one of the scenarios that pass it most surely.
+
+    Without `--full` a few are.
+    """
     place = partial(PostgresPlace, postgres_url)
 
     for scenario in _passing(pair.point)[:_TRIES]:
