@@ -30,7 +30,6 @@ def _flow(
     fill: Callable[[Builder, float], Builder],
     end: str = "complete",
     data: dict[str, Any] | None = None,
-    about: tuple[str, ...] = (),
 ) -> Scenario:
     """One instance of one definition, which runs to its end by itself."""
 
@@ -41,7 +40,7 @@ def _flow(
         await client.start(name, "a", data)
         await client.end("a")
 
-    return Scenario(name, build, drive, {"a": end}, about=about)
+    return Scenario(name, build, drive, {"a": end})
 
 
 def _retrying(times: int, pace: float) -> RetryPolicy:
@@ -327,7 +326,7 @@ FLOWS = (
     _flow("branch", _branch),
     _flow("answers", _answers),
     _flow("delay", _delay),
-    _flow("long-delay", _long_delay, about=("store.held",)),
+    _flow("long-delay", _long_delay),
     _flow("sleep", lambda flow, pace: flow.then(_sleeps(3, pace)).then(add("after"))),
     _flow("persist", lambda flow, pace: flow.then(_polls(3, pace)).then(add("after"))),
     _flow("step-timeout", _timeout),

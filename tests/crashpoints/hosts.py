@@ -34,6 +34,11 @@ def _wait(pace: float) -> WorkflowDefinition[Any]:
     return flow.then(add("two")).build("wait")
 
 
+def _listen(pace: float) -> WorkflowDefinition[Any]:
+    flow = WorkflowBuilder[Any]().wait_for("news", lambda data: data["key"], as_of="any", timeout=pace, output="news")
+    return flow.then(put("unreachable")).build("listen")
+
+
 def _hang(pace: float) -> WorkflowDefinition[Any]:
     return WorkflowBuilder[Any]().then(act("hangs", takes=1_000.0)).build("hang")
 
@@ -256,6 +261,26 @@ async def _upkeep(client: Client) -> None:
     await client.sleep(3)
 
 
+async def _housekeeping(client: Client) -> None:
+    """What hosts do only now and then happens now: in real time no run is so long. What is forgotten is not found."""
+    world = client.world
+    await client.publish("e1", "a", {"number": 1})
+    await client.sleep(3)
+
+    async def keep_house(host: WorkflowHost) -> None:
+        core = host._life.core()
+        core.strays._look_at = core.monotonic()  # so that the next sweep looks for what nobody knows to be held
+        await host._life._forget_events(core)
+
+    async def has_looked() -> bool:
+        return world.gate.passages["store.held"] > 0
+
+    await client.ask(keep_house)
+    await client.until(has_looked)
+    await client.start("listen", "a", {"key": "a"})
+    await client.end("a")
+
+
 HOSTS = (
     Scenario("same-start-twice", _all_of(_count), _same_start_twice, {"a": "complete"}),
     Scenario("many-starts", _all_of(_count), _many_starts, dict.fromkeys(_TEN, "complete")),
@@ -293,4 +318,8 @@ HOSTS = (
         about=("store.definitions", "store.log_after", "store.purge", "store.drop_events"),
     ),
     Scenario("pipelined", _all_of(_count), _many_starts, dict.fromkeys(_TEN, "complete"), pipelined=True),
+    Scenario(
+        "housekeeping", _all_of(_listen), _housekeeping, {"a": "failed"}, about=("store.held", "store.drop_events"),
+        event_retention=1.0,
+    ),
 )  # fmt: skip

@@ -159,7 +159,7 @@ def differences(got: Outcome, wanted: Outcome) -> list[str]:
     if got.bodies != wanted.bodies:
         more, less = got.bodies - wanted.bodies, wanted.bodies - got.bodies
         found.append(f"bodies began for pointers too many: {dict(more)}, too few: {dict(less)}")
-    return found + [each for each in got.problems if each not in wanted.problems]
+    return [*found, *got.problems]
 
 
 def _instance_differences(name: str, got: _Instance | None, wanted: _Instance | None) -> list[str]:

@@ -71,6 +71,10 @@ class Place:
         """Fit a host to the place, before it starts."""
         host._life.renewal = TaskRenewal
 
+    def in_loop(self, call: Callable[[], None]) -> None:
+        """Call something in the loop, from whatever thread of a process."""
+        call()
+
     async def waits(self, admin: Provider, instance_id: str, count: int) -> bool:
         """Tell whether so many pointers of an instance sleep or wait."""
         row = await admin.store.get(instance_id)

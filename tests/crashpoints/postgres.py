@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context, copy_context
 from datetime import timedelta
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
     from wfe.ports.provider import Provider
     from wfe.providers.postgres.lease import PostgresRenewer
 
-__all__ = ["NOT_ON_POSTGRES", "PostgresPlace"]
+__all__ = ["PostgresPlace"]
 
-NOT_ON_POSTGRES = frozenset({"lease.renewer", "renewer.renew", "renewer.close"})
-"""Failpoints in the thread that renews a session, which does so more rarely than a run is long."""
 _EMPTY = """
 DO $$
 DECLARE found text;
@@ -42,7 +41,7 @@ $$
 
 
 class _Renewal(ThreadRenewal):
-    """Renews on a thread that ends with its process, without a word."""
+    """Renews on a thread that may let its process die, and ends with it without a word."""
 
     def _go(self, rounds: Generator[float, None, None]) -> None:
         with contextlib.suppress(Crashed):
@@ -90,6 +89,7 @@ class PostgresPlace(Place):
     def __init__(self, url: str) -> None:
         self.latency = None
         self.loop = asyncio.new_event_loop()
+        self._thread = threading.current_thread()
         self.clock = SystemClock()
         self._url = url
         self._root = Process("world")
@@ -143,6 +143,13 @@ class PostgresPlace(Place):
 
     def root_context(self) -> Context:
         return self.context_of(self._root)
+
+    def in_loop(self, call: Callable[[], None]) -> None:
+        if threading.current_thread() is self._thread:
+            call()
+            return
+        with contextlib.suppress(RuntimeError):  # the run is over: nobody is left whom it concerns
+            self.loop.call_soon_threadsafe(call)
 
     def prepare(self, host: WorkflowHost) -> None:
         host._life.renewal = _Renewal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 import wfe
-from wfe import ProviderUnavailable
+from wfe import ProviderUnavailable, StartConflict
 from wfe.ports import gaps
 from wfe.ports.gaps import Gap
 from wfe.testing.failpoints import PORTS, Blow, FailpointProvider, Gate, Mode, failpoints
@@ -144,3 +145,61 @@ async def test_calls_fail_as_told(point: Any, mode: Mode) -> None:
         await _use(_provider(gate, _Survivor(), calls), point.name)
 
     assert calls.count(point.name) == (mode is Mode.REPLY_LOST)
+    assert gate.has_struck
+
+
+async def test_process_dies_after_a_call_that_fails() -> None:
+    """An error is an answer of which a process that dies is not told: it dies, and the blow has struck."""
+    gate, victim = Gate(Blow("store.get", 1, Mode.CRASH_AFTER)), _Survivor()
+
+    async def fail() -> None:
+        raise StartConflict("as planned")
+
+    call = asyncio.create_task(gate.call(victim, "store.get", fail))
+    await asyncio.wait([call], timeout=0)
+
+    assert victim.died == ["crash after store.get"]
+    assert gate.has_struck
+    await _give_up(call)
+
+
+@pytest.mark.parametrize("mode", [Mode.CRASH_BEFORE, Mode.CRASH_AFTER])
+async def test_process_dies_in_a_call_that_is_given_up(mode: Mode) -> None:
+    """A process that was to die in a call dies in it, too, when it gives the call up while that is under way."""
+    gate, victim = Gate(Blow("store.get", 1, mode), latency=_for_ever), _Survivor()
+    call = asyncio.create_task(gate.call(victim, "store.get", _for_ever))
+    await asyncio.wait([call], timeout=0)
+
+    call.cancel()
+    await asyncio.wait([call], timeout=0)
+
+    assert victim.died == [f"{mode} store.get"]
+    assert gate.has_struck
+    await _give_up(call)
+
+
+async def test_blow_counts_when_it_has_had_its_effect() -> None:
+    """A call that is given up before it fails leaves the blow for the next passage, where one may take its place."""
+    gate, victim = Gate(Blow("store.get", 1, Mode.REPLY_LOST), open_end=True), _Survivor()
+    call = asyncio.create_task(gate.call(victim, "store.get", _for_ever))
+    await asyncio.wait([call], timeout=0)
+
+    await _give_up(call)
+
+    assert not gate.has_struck
+    with pytest.raises(ProviderUnavailable):
+        await gate.call(victim, "store.get", _at_once)
+    assert gate.has_struck
+
+
+async def _for_ever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def _at_once() -> None:
+    return
+
+
+async def _give_up(call: asyncio.Task[None]) -> None:
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)

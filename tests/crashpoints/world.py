@@ -68,7 +68,7 @@ class Life:
         self.name = f"h{machine}.{number}"
         self.process = world.place.process(self.name)
         self.process.owner = self
-        self.is_up = False
+        self._has_begun = False
         self.is_over = False
         """It was stopped in good order, or it died."""
         self.backend: Provider = world.place.connect()
@@ -94,6 +94,11 @@ class Life:
         """Whether the process has died."""
         return self.process.dead
 
+    @property
+    def is_up(self) -> bool:
+        """Whether its host has started, and nothing has begun to end it."""
+        return self._has_begun and not self.is_over
+
     def boot(self) -> None:
         """Start the host in its process."""
         for definition in self.world.definitions_of(self.machine):
@@ -110,7 +115,7 @@ class Life:
                 self.world.problems.append(f"{self.name} could not start: {error!r}")
                 raise
             else:
-                self.is_up = True
+                self._has_begun = True
                 return
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
@@ -118,11 +123,14 @@ class Life:
         return self.world.place.loop.create_task(work, context=self.world.place.context_of(self.process))
 
     def die(self, why: str) -> None:
-        """End the process at once, and let another one take its place a little later."""
+        """End the process at once, and let another one take its place a little later. In any thread of it."""
         if self.is_over:
             return
-        self.is_up, self.is_over = False, True
+        self.is_over = True
         self.process.kill()
+        self.world.place.in_loop(lambda: self._has_died(why))
+
+    def _has_died(self, why: str) -> None:
         for future in self._asked:
             if not future.done():
                 future.set_exception(HostGone(f"{self.name}: {why}"))
@@ -161,7 +169,7 @@ class Life:
 
     async def stop(self) -> None:
         """End it in good order."""
-        self.is_up = False
+        self._has_begun = False
         try:
             await self.ask(lambda host: host.stop(3 * self.world.pace))
         except HostGone:
