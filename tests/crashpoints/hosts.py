@@ -220,7 +220,7 @@ async def _tell(client: Client) -> None:
     async def all_told() -> bool:
         history = await world.admin.store.history("a")
         last = history[-1].first_sequence + history[-1].count - 1
-        return world.deaths > 0 or any(last in each for each in told.values())
+        return bool(world.died) or any(last in each for each in told.values())
 
     await client.until(all_told)
 

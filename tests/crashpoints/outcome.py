@@ -73,7 +73,9 @@ async def look(world: World) -> Outcome:
     keys = {(begin.instance, begin.step, begin.key) for begin in world.begun}
     bodies = Counter((names.get(instance, "?"), step) for instance, step, _ in keys)
     statuses = {row.id: row.status for row in rows if row.parent_id is None}
-    living = set(await admin.lease.alive())
+    # A host that died in its stop lets go of what it had when its session expires; who comes next sees to that.
+    dead = tuple(f"{life.name}-" for life in world.died)
+    living = {session for session in await admin.lease.alive() if not session.startswith(dead)}
     broken = [f"fsck: {finding}" for finding in await fsck(admin.store)]
     return Outcome(instances, world.notes, bodies, statuses, tuple(_problems(rows, living) + broken))
 

@@ -191,7 +191,8 @@ class World:
     """What a scenario wants compared besides what is stored."""
     flags: set[str] = field(default_factory=set)
     """What bodies are told by the client, past the engine."""
-    deaths: int = 0
+    died: list[Life] = field(default_factory=list)
+    """Processes that have died."""
     problems: list[str] = field(default_factory=list)
     """What no fault explains."""
     learned: list[Any] = field(default_factory=list)
@@ -236,7 +237,7 @@ class World:
 
     def has_died(self, life: Life) -> None:
         """Bury a process, and start another one in its place."""
-        self.deaths += 1
+        self.died.append(life)
         task = self.place.loop.create_task(self._replace(life), context=self.place.root_context())
         self._coming.add(task)
         task.add_done_callback(self._coming.discard)
