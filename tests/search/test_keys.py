@@ -19,7 +19,7 @@ from wfe.testing.search.keys import HOST, INSTANCE, NOT_TOLD, RUNNER, STATE, TAB
 from wfe.testing.search.ledger import Account
 from wfe.testing.search.world import Host, World
 
-FULL = 20_000
+FULL = 2_000
 SHORT = 400
 TOLD: list[tuple[str, Collection[str], Collection[str]]] = [
     ("World", World.__slots__, WORLD),
