@@ -12,7 +12,7 @@ endif
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
-STATES ?= 200000
+STATES ?= 400000
 ARGS ?=
 SEEDS ?= 3000
 FIRST ?= 0

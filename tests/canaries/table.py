@@ -576,7 +576,7 @@ CANARIES: tuple[Canary, ...] = (
         "self.state.running.difference(self.bodies, self.awaited, ended)",
         "self.state.running.difference(self.bodies, self.awaited)",
         "T4",
-        Search("lease", "a crash", 400),
+        Search("lease", "a crash", 600),
     ),
     Canary(
         "message_applied_twice",

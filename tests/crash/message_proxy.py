@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["Cut", "How", "MessageProxy", "proxied_by_message"]
+__all__ = ["COMMITS", "Cut", "How", "MessageProxy", "proxied_by_message"]
 
-_COMMITS = (b".commit_v1(", b".transition_v1(", b".start_v1(", b".publish_v1(")
+COMMITS = frozenset({"commit_v1", "transition_v1", "start_v1", "publish_v1"})
 """By the functions that write batches, a statement is known to be a commit."""
 _SSL_REQUEST, _STARTUP = 80877103, 196608
 _FOR_EVER = 3600.0
@@ -55,6 +55,8 @@ class MessageProxy:
     port: int = 0
     exchanges: list[str] = field(default_factory=list)
     """The messages of each commit that has begun, by their letters: `>` to the server, `<` to the client."""
+    functions: list[str] = field(default_factory=list[str])
+    """The function of each: one of `COMMITS`."""
     has_cut: bool = False
 
     def url(self, direct: str, **options: object) -> str:
@@ -108,7 +110,8 @@ class _Wire:
     def __init__(self, proxy: MessageProxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._proxy = proxy
         self._client, self._to_client = reader, writer
-        self._statements: set[bytes] = set()
+        self._statements: dict[bytes, str] = {}
+        """Names of prepared statements that commit, and their functions."""
         self._exchange: int | None = None
         self._is_cut = asyncio.Event()
 
@@ -173,17 +176,19 @@ class _Wire:
         payload = rest[4:]
         if kind == b"P":
             name, _, query = payload.partition(b"\0")
-            if any(function in query for function in _COMMITS):
-                self._statements.add(name)
-                self._begin()
+            function = _function_in(query)
+            if function is not None:
+                self._statements[name] = function
+                self._begin(function)
         elif kind == b"B":
             statement = payload.split(b"\0", 2)[1]
             if statement in self._statements and self._exchange is None:
-                self._begin()
+                self._begin(self._statements[statement])
 
-    def _begin(self) -> None:
+    def _begin(self, function: str) -> None:
         self._exchange = len(self._proxy.exchanges)
         self._proxy.exchanges.append("")
+        self._proxy.functions.append(function)
 
     def _pass(self, direction: bytes, kind: bytes) -> None:
         if self._exchange is None:
@@ -210,6 +215,10 @@ class _Wire:
             if not self._proxy.passes(self._exchange):
                 raise _CutNow
             self._exchange = None
+
+
+def _function_in(query: bytes) -> str | None:
+    return next((each for each in COMMITS if f".{each}(".encode() in query), None)
 
 
 async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:

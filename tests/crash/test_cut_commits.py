@@ -16,7 +16,7 @@ from tests.crash.checks import Record, violations
 from tests.crash.client import carry_out
 from tests.crash.flows import Planned, definitions, use_ledger
 from tests.crash.ledger import Ledger, read_ledger
-from tests.crash.message_proxy import Cut, How, MessageProxy, proxied_by_message
+from tests.crash.message_proxy import COMMITS, Cut, How, MessageProxy, proxied_by_message
 from tests.crash.rounds import seed_of_run
 from tests.crash.snapshot import take_snapshot
 from tests.soundness import check
@@ -81,6 +81,7 @@ def test_commit_cut_at_every_message(
     url = postgres_databases.take()
     measured = asyncio.run(_work(url, tmp_path / "measured", None))
     postgres_databases.give_back(url)
+    assert set(measured.functions) == COMMITS
     places = _cuts(measured, how)
     cuts = places[part::_PARTS] if pytestconfig.getoption("--full") else _some(places, how, seed)
 

@@ -270,7 +270,8 @@ async def _housekeeping(client: Client) -> None:
     async def keep_house(host: WorkflowHost) -> None:
         core = host._life.core()
         core.strays._look_at = core.monotonic()  # so that the next sweep looks for what nobody knows to be held
-        await host._life._forget_events(core)
+        assert host._life._housekeeping is not None
+        await host._life._housekeeping._forget_events()
 
     async def has_looked() -> bool:
         return world.gate.passages["store.held"] > 0

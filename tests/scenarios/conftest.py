@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.scenarios.stage import Place, StartHost
-from tests.soundness import check, left_behind, unsound_because
+from tests.soundness import check, kept_in_memory, left_behind, unsound_because
 from wfe import MemoryProvider, WorkflowHost
 
 
@@ -20,11 +20,16 @@ def sound_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Non
     # Asked for here, before the test does, so that they outlive its hosts and this check.
     place: Place | None = request.getfixturevalue("place") if "place" in wanted else None
     url: str | None = request.getfixturevalue("postgres_url") if "postgres_url" in wanted else None
-    yield
+    with kept_in_memory() as memories:
+        yield
     if unsound_because(request) is not None:
         return
-    check(left_behind(tmp_path))
-    if place is not None and not str(target := place()).startswith("sqlite:"):
+    stores = left_behind(tmp_path)
+    target = None if place is None else place()
+    if isinstance(target, str) and target.startswith("sqlite:"):
+        assert target in stores, f"the test has used {target}, and left no store there that could be checked"
+    check([*stores, *memories])
+    if target is not None and not isinstance(target, str):
         check([target])
     if url is not None:
         check([url])

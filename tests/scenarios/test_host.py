@@ -700,6 +700,7 @@ async def test_a_full_host_publishes_what_is_due(start_host: StartHost) -> None:
     gate.open()
 
 
+@pytest.mark.unsound(reason="the host is refused before there is a store")
 @pytest.mark.parametrize("setting", ["lease", "lifecycle"])
 @pytest.mark.parametrize("foreign", ["sqlite:///:memory:", MemoryProvider()])
 def test_what_only_the_store_can_serve_is_refused_from_others(place: Place, setting: str, foreign: object) -> None:

@@ -16,6 +16,7 @@ from wfe import WorkflowHost
 from wfe.host.trials import QUARANTINE_AFTER
 from wfe.model.errors import WfeError
 from wfe.model.status import WorkflowStatus
+from wfe.testing import fsck
 from wfe.testing.simulation.faults import Faults
 from wfe.testing.simulation.loop import SimulatedLoop
 from wfe.testing.simulation.machines import HostGone
@@ -52,6 +53,8 @@ class _Run:
     """How often each of the poisoned was taken."""
     statuses: list[str] = field(default_factory=list[str])
     """Of the poisoned, in the end."""
+    findings: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
+    """What the check of the store finds in the end: rule and instance."""
 
     def between(self, begin: float, end: float) -> int:
         """Count the ends within a time."""
@@ -97,6 +100,7 @@ class _Stage:
         self.run.statuses = [each.status for each in poisoned]
         self.run.takings = [world.watching.taken[each.id] - before[each.id] for each in poisoned]
         self.run.deaths = world.killed
+        self.run.findings = [(each.rule, each.instance_id) for each in await fsck(world.memory)]
 
     async def _client(self, number: int) -> None:
         for count in range(10**6):
@@ -147,6 +151,19 @@ def test_the_others_keep_their_throughput(kind: str) -> None:
     assert calm.between(came, end) > 500
     assert found.between(came, end) >= 0.9 * calm.between(came, end)
     assert found.between(settled, end) >= 0.98 * calm.between(settled, end)
+
+
+@pytest.mark.parametrize("kind", ["", "deadly"])
+def test_the_store_stays_sound(kind: str) -> None:
+    """Hosts that die of poison leave nothing behind that breaks a rule."""
+    assert _played(kind).findings == []
+
+
+def test_nothing_but_what_is_damaged_is_found() -> None:
+    """Instances whose rows cannot be read do no harm to others."""
+    assert {instance_id for _, instance_id in _played("damaged").findings} == {
+        f"poison{number}" for number in range(_POISONED)
+    }
 
 
 def test_each_takes_six_hosts_at_most() -> None:

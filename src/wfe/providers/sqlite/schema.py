@@ -15,9 +15,10 @@ from wfe.model.errors import ConfigurationError
 from wfe.providers.sqlite.connection import begin_write, roll_back
 from wfe.providers.sqlite.place import Place
 
-__all__ = ["VERSION", "migrate"]
+__all__ = ["APPLICATION_ID", "VERSION", "migrate"]
 
-_APPLICATION_ID = 0x77666531  # "wfe1"
+APPLICATION_ID = 0x77666531  # "wfe1"
+"""Says in a file that it is a store of wfe."""
 
 _FIRST = (
     # The last batches, so that an unknown outcome can be found out; `outcome` is NULL when everything was accepted. The
@@ -117,7 +118,7 @@ def migrate(connection: sqlite3.Connection, place: Place) -> None:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("COMMIT")
     except BaseException:
         roll_back(connection)
@@ -128,7 +129,7 @@ def _version(connection: sqlite3.Connection, place: Place) -> int:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if application != _APPLICATION_ID and (version or tables):
+    if application != APPLICATION_ID and (version or tables):
         raise ConfigurationError(
             f"The SQLite file {place.path} belongs to another program. Name another file; wfe makes it."
         )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from wfe.testing.search import MODELS, search
 
-_STATES = 200_000
+_STATES = 400_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
-import msgspec
-
-from wfe.engine.state import decode_pointers, encode_head, encode_pointer
+from wfe.engine.state import decode_pointers
 from wfe.host.registry import Registration
 from wfe.host.runner import Runner
 from wfe.model.definition import StepKind
-from wfe.model.message import Message
 from wfe.model.moment import Moment
 from wfe.model.pointer import Pointer
 from wfe.model.status import PointerStatus, WorkflowStatus
@@ -23,6 +19,7 @@ from wfe.providers.memory.lease import MemoryLease
 from wfe.providers.memory.store import MemoryStore
 from wfe.providers.memory.tables import Instance, Tables
 from wfe.testing.search.copying import copy_runner, copy_tables
+from wfe.testing.search.keys import key_of
 from wfe.testing.search.ledger import Account
 from wfe.testing.search.rules import state_problems
 
@@ -113,10 +110,10 @@ class World:
     def __init__(self, registration: Registration, *, hosts: int, budget: dict[str, int]) -> None:
         self.registration = registration
         """The one definition of this world."""
-        self.tables = Tables(StandingClock())
+        self.tables: Tables = Tables(StandingClock())
         self.store = MemoryStore(self.tables)
         self.hosts: list[Host] = []
-        self.budget = budget
+        self.budget: dict[str, int] = budget
         """How often each kind of request and fault may still happen."""
         self.adrift: tuple[Batch, ...] = ()
         """Requests of which nobody awaits the answer: they may still reach the store."""
@@ -209,107 +206,8 @@ class World:
         )
 
     def key(self) -> bytes:
-        """Give what tells this state from others.
-
-        Hosts are interchangeable, and how often something was counted up says nothing: only whether a fence or a
-        revision is the present one does.
-        """
-        tables = self.tables
-        parts = (
-            self.now,
-            sorted(self.budget.items()),
-            [self._instance_key(each) for each in tables.instances.values()],
-            sorted(_encode(self._host_key(host)) for host in self.hosts),
-            [self._batch_key(batch) for batch in self.adrift],
-            list(tables.events.values()),
-            list(tables.future.values()),
-            [(number, self.accounts[number].history()) for number in sorted(self.accounts)],
-        )
-        return hashlib.blake2b(_encode(parts), digest_size=16).digest()
-
-    def _instance_key(self, instance: Instance) -> tuple[object, ...]:
-        return (
-            instance.id,
-            instance.status,
-            instance.head,
-            instance.wake_at,
-            instance.blocked_reason,
-            instance.ended_at,
-            _sorted_document(instance.data),
-            sorted(instance.pointers.items()),
-            sorted(instance.items.items()),
-            sorted(instance.errors.items()),
-            [row for _, row in sorted(instance.inbox.items())],
-            sorted(instance.waits),
-            sorted(instance.positions.items()),
-        )
-
-    def _host_key(self, host: Host) -> tuple[object, ...]:
-        owned = [each.id for each in self.tables.instances.values() if each.owner == host.session]
-        took = [number for number, account in self.accounts.items() if account.taker == host.session]
-        return (
-            host.is_up,
-            self.is_alive(host),
-            host.taken_unknown,
-            sorted(host.resting.items()),
-            owned,
-            took,
-            [(number, self._relative(number, 0, fence)[1]) for number, fence in host.releases],
-            [self._runner_key(host.runners[number]) for number in sorted(host.runners)],
-            [
-                (number, self._batch_key(sent.batch), sent.reply and (sent.reply.transitions, sent.reply.unread))
-                for number, sent in sorted(host.sent.items())
-            ],
-        )
-
-    def _runner_key(self, runner: Runner) -> tuple[object, ...]:
-        inbox = self.tables.instances[runner.id].inbox if runner.id in self.tables.instances else {}
-        relative = self._relative(runner.id, runner.state.revision, runner.fence)
-        return (
-            runner.id,
-            relative,
-            None if relative == (0, 0) else _state_key(runner),
-            runner.committing,
-            runner.is_in_doubt,
-            [_message_key(message) for message in runner.mailbox],
-            runner.rows,
-            sorted(runner.known_rows.intersection(inbox)),
-            sorted(runner.awaited),
-            [(body[0], body[1], body[2] - runner.state.revision, body[3]) for body in _bodies(runner)],
-        )
-
-    def _batch_key(self, batch: Batch) -> list[object]:
-        return [
-            (write.instance_id, self._relative(write.instance_id, write.revision, write.fence), write.changes)
-            for write in batch.transitions
-        ]
-
-    def _relative(self, instance_id: str, revision: int, fence: int) -> tuple[int, int]:
-        instance = self.tables.instances.get(instance_id)
-        return (0, 0) if instance is None else (revision - instance.revision, fence - instance.fence)
-
-
-_encode = msgspec.msgpack.Encoder(order="deterministic").encode
-_encode_sorted = msgspec.json.Encoder(order="sorted").encode
-
-
-def _sorted_document(document: bytes) -> bytes:
-    return _encode_sorted(msgspec.json.decode(document))
-
-
-def _state_key(runner: Runner) -> tuple[object, ...]:
-    state = runner.state
-    pointers = sorted((pointer.slot, encode_pointer(pointer)) for pointer in state.pointers.values())
-    return encode_head(state.head), _sorted_document(state.data), pointers
-
-
-def _message_key(message: Message) -> tuple[str, Message]:
-    return type(message).__name__, message
-
-
-def _bodies(runner: Runner) -> Iterable[Body]:
-    bodies: dict[int, Any] = dict(runner.bodies)  # a search puts its own bodies in place of real ones
-    return [bodies[number] for number in sorted(bodies)]
+        """Give what tells this state from others."""
+        return key_of(self)
 
 
 def _rests(instance: Instance) -> bool:

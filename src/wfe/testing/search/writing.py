@@ -29,12 +29,16 @@ def decide(world: World, host: Host, runner: Runner) -> None:
 
 
 def _decide_anew(world: World, runner: Runner) -> None:
-    """The stored state leads to the same decision as the one in memory."""
+    """The stored state leads to the same decision as the one in memory.
+
+    Two things only who holds it knows: who has written a field since it was taken, and when bodies were begun again.
+    """
     instance = world.tables.instances.get(runner.id)
     if instance is None or (runner.fence, runner.state.revision) != (instance.fence, instance.revision):
         return
     state = loaded(instance)
     state.writers.update(runner.state.writers)
+    state.begun_again.update(runner.state.begun_again)
     messages, rows = runner.inflight
     again = advance(
         world.registration.definition, state, messages, now=world.now, asker=ASKER, consumed=rows, limits=StandIn.limits
