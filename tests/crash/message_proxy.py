@@ -79,15 +79,14 @@ async def proxied_by_message(direct: str, cut: Cut | None = None) -> AsyncIterat
     parts = urlsplit(direct)
     proxy = MessageProxy(cut)
     tasks: set[asyncio.Task[None]] = set()
+    clients: list[asyncio.StreamWriter] = []
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        clients.append(writer)
+        wire = _Wire(proxy, reader, writer)
+        task = asyncio.create_task(wire.run(parts.hostname or "", parts.port or 0))
         tasks.add(task)
-        try:
-            await _Wire(proxy, reader, writer).run(parts.hostname or "", parts.port or 0)
-        finally:
-            tasks.discard(task)
+        task.add_done_callback(tasks.discard)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
@@ -98,6 +97,8 @@ async def proxied_by_message(direct: str, cut: Cut | None = None) -> AsyncIterat
         for task in tuple(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in clients:  # also of those whose task was cancelled before it had a server to lead to
+            await _abort(writer)
 
 
 class _CutNow(Exception):
@@ -129,9 +130,7 @@ class _Wire:
                 task.cancel()
             await asyncio.gather(*both, return_exceptions=True)
             for writer in (self._to_client, self._to_server):
-                writer.transport.abort()
-                with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-                    await writer.wait_closed()
+                await _abort(writer)
 
     async def _part(self, both: list[asyncio.Task[None]]) -> None:
         """Cut the connection as told; what is not told to a side, that side is left with."""
@@ -219,6 +218,12 @@ class _Wire:
 
 def _function_in(query: bytes) -> str | None:
     return next((each for each in COMMITS if f".{each}(".encode() in query), None)
+
+
+async def _abort(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+    with contextlib.suppress(OSError, asyncio.CancelledError):
+        await writer.wait_closed()
 
 
 async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
