@@ -995,6 +995,25 @@ CANARIES: tuple[Canary, ...] = (
             "simulation tests", ("tests/simulation/test_poison.py::test_what_is_damaged_is_looked_at_ever_more_rarely",)
         ),
     ),
+    # What fails beside the work, and changes nothing that a store keeps
+    Canary(
+        "hints_fail_unheard",
+        "Whoever tells the holder of an instance of news fails to, by an error of the program.",
+        "host/core.py",
+        "self.background(self.hints.send(owner, [Hint(HintKind.WORK, tuple(ids))]))",
+        "self.background(self.hints.send(owner, Hint(HintKind.WORK, tuple(ids))))",
+        "log",
+        Simulation(20),
+    ),
+    Canary(
+        "housekeeping_ends_unheard",
+        "Forgetting old events ends a host's housekeeping, by an error of the program.",
+        "host/life.py",
+        "before = core.now() - self._settings.event_retention // timedelta(microseconds=1)",
+        "before = core.now() - self._settings.event_retention",
+        "crash",
+        Simulation(10),
+    ),
 )
 
 

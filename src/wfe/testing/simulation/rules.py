@@ -151,8 +151,13 @@ RULES: dict[str, Rule] = {
         "When faults have ended, everything ends, and who waits is told.", "verdict.Judge.ends", "verdict.Judge.answers"
     ),
     "W2": _rule("Bodies of one instance kill six hosts in a row at most.", "watching.Watching.killed"),
-    "crash": _rule("No callback raises what nobody catches.", "running.simulate"),
-    "log": _rule("No host logs an error of its own.", "running._Listener"),
+    "crash": _rule(
+        "No callback raises what nobody catches, and no task ends with an error that nobody asks for.",
+        "running.simulate",
+    ),
+    "log": _rule(
+        "No host logs an error of its own, nor one of the program: any that is no `WfeError`.", "running._Listener"
+    ),
 }
 """Every rule that a run may break."""
 

@@ -12,11 +12,12 @@ from random import Random
 
 from wfe.host.fsck import check_store
 from wfe.host.trials import SUSPECT_FROM
+from wfe.model.errors import WfeError
 from wfe.testing.simulation.announced import Announcements
 from wfe.testing.simulation.clients import Clients
 from wfe.testing.simulation.coverage import note_seen
 from wfe.testing.simulation.faults import Faults
-from wfe.testing.simulation.loop import SimulatedLoop, SimulationStuck
+from wfe.testing.simulation.loop import SimulatedLoop, SimulationStuck, last_words
 from wfe.testing.simulation.machines import SWEEP_INTERVAL
 from wfe.testing.simulation.redeciding import decided_twice
 from wfe.testing.simulation.scenario import Scenario, draw_scenario
@@ -84,6 +85,7 @@ def simulate(scenario: Scenario) -> Outcome:
         note_seen(world, announcements)
         collect()
         violations += [f"crash: {text}" for text in loop.problems]
+        violations += [f"crash: {last_words(task)}, and nobody has asked" for task in loop.unheard()]
         outcome = Outcome(
             scenario,
             tuple(dict.fromkeys(violations)),
@@ -160,8 +162,9 @@ class _Listener(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if any(words in text for words in _BAD_WORDS):
-            error = record.exc_info[1] if record.exc_info else None
+        error = record.exc_info[1] if record.exc_info else None
+        is_programs = error is not None and not isinstance(error, WfeError)
+        if is_programs or any(words in text for words in _BAD_WORDS):
             self._violations.append(f"log: {text} ({type(error).__name__}: {error})")
 
 
