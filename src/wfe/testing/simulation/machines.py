@@ -68,10 +68,6 @@ class Life:
         self.process = world.loop.process(self.name)
         self.process.owner = self
         self.asked: dict[asyncio.Future[object], None] = {}
-        self.in_flight: dict[str, int] = {}
-        """Instances of which a transition is on its way to the store or its reply on the way back."""
-        self.unsure: set[str] = set()
-        """Instances of which a transition may have been written without the host being told."""
         self.was_poisoned = False
         """A body has killed it, and nobody has started the next one yet."""
         self.session = ""

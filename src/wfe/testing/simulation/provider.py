@@ -36,14 +36,6 @@ __all__ = ["Exchange", "SimulatedProvider", "Watch"]
 class Watch(Protocol):
     """Sees each request at the moment in which the store executes it."""
 
-    def commit_sent(self, process: Process, batch: Batch) -> None:
-        """A host has sent a batch."""
-        ...
-
-    def commit_answered(self, process: Process, batch: Batch, *, knows: bool) -> None:
-        """A host knows what became of a batch, or will not be told."""
-        ...
-
     def before_commit(self, process: Process, batch: Batch) -> None:
         """Look at a batch that is about to be written."""
         ...
@@ -122,14 +114,7 @@ class _Store:
             self._watch.after_commit(process, batch, reply)
             return reply
 
-        self._watch.commit_sent(process, batch)
-        knows = False
-        try:
-            reply = await self._network.call("commit", work, detail=_summary(batch))
-            knows = True
-        finally:
-            self._watch.commit_answered(process, batch, knows=knows)
-        return reply
+        return await self._network.call("commit", work, detail=_summary(batch))
 
     async def claim(
         self,

@@ -228,7 +228,7 @@ class Judge:
         if operation.answer is not True or operation.ended is None:
             return
         for entry in self._world.ledger.bodies:
-            if entry.what == "begin" and entry.instance == operation.instance and entry.holds:
+            if entry.what == "begin" and entry.instance == operation.instance and entry.lives:
                 if operation.ended < entry.at < until:
                     yield f"{rule}: {entry.step} of {entry.instance} began at {entry.at:.3f}, after {operation}"
 

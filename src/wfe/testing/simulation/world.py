@@ -131,20 +131,6 @@ class World:
 
     # What requests tell
 
-    def commit_sent(self, process: Process, batch: Batch) -> None:
-        life = _life(process)
-        for write in batch.transitions:
-            life.in_flight[write.instance_id] = life.in_flight.get(write.instance_id, 0) + 1
-
-    def commit_answered(self, process: Process, batch: Batch, *, knows: bool) -> None:
-        life = _life(process)
-        for write in batch.transitions:
-            life.in_flight[write.instance_id] -= 1
-            if knows:
-                life.unsure.discard(write.instance_id)
-            else:
-                life.unsure.add(write.instance_id)
-
     def before_commit(self, process: Process, batch: Batch) -> None:
         life = _life(process)
         if life.trap == "before commit":
@@ -229,9 +215,7 @@ class World:
         instance_id = context.workflow.id
         core = life.core
         session = "" if core is None else core.session_id
-        instance = self.tables.instances.get(instance_id)
         work = self._work_of(context, step)
-        holds = instance is not None and instance.owner == session and self.tables.is_alive(session)
         return BodyEntry(
             at=self.loop.time(),
             what=what,
@@ -242,7 +226,7 @@ class World:
             step=step,
             attempt=context.attempt,
             key=context.idempotency_key,
-            holds=holds,
+            lives=self.tables.is_alive(session),
             counts=work is not None and work.counts,
         )
 
