@@ -51,8 +51,7 @@ RULES: dict[str, Rule] = {
         "After a result is recorded, no body for it begins on a host whose session lives.", "watching.Watching.begun"
     ),
     "T7": _rule(
-        "In an ended instance nothing is written, and nothing begins on hosts whose session lives; its end is announced "
-        "once.",
+        "In an ended instance nothing is written; nothing begins where the session lives; its end is announced once.",
         "watching.Watching.begun",
         "watching.Watching.after_commit",
         "announced.Announcements.histories",

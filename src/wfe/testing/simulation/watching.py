@@ -326,6 +326,10 @@ class Watching:
 
     # Bodies
 
+    def runs_since(self, host: str) -> float:
+        """Give the virtual seconds for which the oldest body of a host has been running; 0.0: it runs none."""
+        return max((self._clock() - entry.at for entry in self._running.values() if entry.host == host), default=0.0)
+
     def begun(
         self, life: Life, entry: BodyEntry, *, last_renewed: float, ttl: float, limit: int, was_ready: bool
     ) -> None:
