@@ -995,6 +995,25 @@ CANARIES: tuple[Canary, ...] = (
             "simulation tests", ("tests/simulation/test_poison.py::test_what_is_damaged_is_looked_at_ever_more_rarely",)
         ),
     ),
+    # What fails beside the work, and changes nothing that a store keeps
+    Canary(
+        "hints_fail_unheard",
+        "Whoever tells the holder of an instance of news fails to, by an error of the program.",
+        "host/incoming.py",
+        "core.background(core.hints.send(owner, [Hint(HintKind.WORK, tuple(ids))]))",
+        "core.background(core.hints.send(owner, Hint(HintKind.WORK, tuple(ids))))",
+        "log",
+        Simulation(20),
+    ),
+    Canary(
+        "housekeeping_ends_unheard",
+        "A host's housekeeping ends at its first pause, by an error of the program.",
+        "host/housekeeping.py",
+        "await asyncio.sleep(self._interval)",
+        "await asyncio.sleep(str(self._interval))",
+        "crash",
+        Simulation(10),
+    ),
 )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tests.crashpoints.outcome import Outcome, differences, look
 from tests.crashpoints.world import BODY_BEGUN, BODY_ENDED, World
+from wfe.model.errors import WfeError
 from wfe.testing.failpoints import Blow, Crashed, Failpoint, Gate, Mode, failpoints
 from wfe.testing.simulation.loop import SimulationStuck
 
@@ -152,10 +153,12 @@ class _Listener(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if record.exc_info is not None and isinstance(record.exc_info[1], Crashed):
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, Crashed):
             return  # the last words of a dead process
-        if any(words in text for words in self._BAD):
-            self._problems.append(f"log: {text} ({record.exc_info[1] if record.exc_info else None!r})")
+        is_programs = error is not None and not isinstance(error, WfeError)
+        if is_programs or any(words in text for words in self._BAD):
+            self._problems.append(f"log: {text} ({error!r})")
 
 
 @contextmanager

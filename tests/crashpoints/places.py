@@ -17,8 +17,9 @@ from tests.crashpoints.inline_sqlite import InlineSQLite
 from wfe.engine.state import decode_pointers
 from wfe.model.status import PointerStatus
 from wfe.providers.memory import MemoryProvider
+from wfe.testing.failpoints import Crashed
 from wfe.testing.simulation.clocks import SkewedClock
-from wfe.testing.simulation.loop import Process, SimulatedLoop
+from wfe.testing.simulation.loop import Process, SimulatedLoop, last_words
 from wfe.testing.simulation.machines import TaskRenewal
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class Place:
 
     def close(self) -> list[str]:
         """Leave nothing behind. Gives what callbacks raised and nobody caught."""
-        problems = list(self.simulated.problems)
+        silent = [task for task in self.simulated.unheard() if not isinstance(task.exception(), Crashed)]
+        problems = [*self.simulated.problems, *map(last_words, silent)]
         self.simulated.dispose()
         return problems
 

@@ -17,7 +17,7 @@ from wfe.host.session import ThreadRenewal
 from wfe.host.system import SystemClock
 from wfe.providers.postgres import PostgresProvider
 from wfe.testing.failpoints import Crashed
-from wfe.testing.simulation.loop import PROCESS, Process
+from wfe.testing.simulation.loop import PROCESS, Process, last_words, unheard
 
 if TYPE_CHECKING:
     from wfe import WorkflowHost
@@ -96,7 +96,7 @@ class PostgresPlace(Place):
         self._connections: list[_Connection] = []
         self._problems: list[str] = []
         self.loop.set_exception_handler(self._note)
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._tasks: list[tuple[asyncio.Task[Any], Process | None]] = []
         """All that were ever made: those of the dead must not be collected, for that would run their last blocks."""
         self.loop.set_task_factory(self._make_task)
         self.loop.run_until_complete(self._empty())
@@ -113,8 +113,15 @@ class PostgresPlace(Place):
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **options)
-        self._tasks.append(task)
+        context: Context = options.get("context") or copy_context()
+        self._tasks.append((task, context.get(PROCESS)))
         return task
+
+    def _unheard(self) -> list[asyncio.Task[Any]]:
+        """List what has failed without anybody asking, in processes that live: the dead go on here until they ask."""
+        living = [task for task, process in self._tasks if process is None or not process.dead]
+        ready = cast("Any", self.loop)._ready
+        return [task for task in unheard(living, ready) if not isinstance(task.exception(), Crashed)]
 
     def connect(self) -> Provider:
         connection = _Connection(self._url)
@@ -158,7 +165,7 @@ class PostgresPlace(Place):
         self.loop.run_until_complete(cast("Any", work()))
 
     def close(self) -> list[str]:
-        problems = list(self._problems)
+        problems = [*self._problems, *map(last_words, self._unheard())]
         self._problems.clear()
         self.loop.set_exception_handler(lambda *_: None)  # what the dead say now is of no account
         self.loop.run_until_complete(self._end_all())

@@ -135,10 +135,10 @@ def searched_rules() -> frozenset[str]:
 
 
 def test_every_fault_is_named_by_its_promise() -> None:
-    """Each canary of the program stands at the promise that it breaks, and at no other."""
+    """Each canary of the program stands at the promise that it breaks, and at no other; `crash` and `log` are none."""
     named = {(promise, name) for promise, text in promises() for kind, name in CANARY.findall(text) if kind == "fault"}
 
-    assert named == {(canary.rule, canary.name) for canary in CANARIES}
+    assert named == {(canary.rule, canary.name) for canary in CANARIES if canary.rule not in {"crash", "log"}}
 
 
 def test_every_rule_that_is_searched_is_named_by_its_promise() -> None:

@@ -12,10 +12,14 @@ from functools import cache
 import pytest
 
 from wfe.testing.simulation import simulate_seed
-from wfe.testing.simulation.coverage import missing
+from wfe.testing.simulation.coverage import happened, missing
+from wfe.testing.simulation.faults import Faults
+from wfe.testing.simulation.scenario import draw_scenario
 
 PORTIONS = 30
 PER_PORTION = 10
+IN_SEEDS = 5
+"""In so many of the seeds, at least, everything has to happen."""
 
 
 @cache
@@ -35,17 +39,53 @@ def test_no_rule_is_broken(portion: int) -> None:
 
 
 def test_everything_happens() -> None:
-    """In these seeds every construct is reached, every fault strikes, every kind of request is made and answered."""
+    """In some of these seeds each construct is reached, each fault is felt, each request made and answered.
+
+    What bodies begin for hosts that have lost them is excused from some rules; that is hardly ever so.
+    """
     seen: Counter[str] = Counter()
+    seeds: Counter[str] = Counter()
     killed = 0
     for seed in range(PORTIONS * PER_PORTION):
         _, counts, deaths = _found(seed)
         seen.update(counts)
+        seeds.update(happened(counts))
         killed += deaths
 
-    assert missing(seen) == []
+    assert missing(seeds, IN_SEEDS) == []
     assert killed > 100
     assert all(seen[f"request {fate}"] > 50 for fate in ("refused", "reply lost", "late"))
+    assert seen["body begun by who had lost it"] < seen["body begun"] / 500
+
+
+@pytest.mark.parametrize(
+    ("fault", "strikes"),
+    [
+        *((kind, "_crash_at_request") for kind in ("crash before commit", "crash after commit", "crash after claim")),
+        ("pause", "_pause"),
+        ("cut", "_cut"),
+        ("outage", "_outage"),
+        ("evict", "_evict"),
+        ("clock jump", "_jump"),
+        ("store clock back", "_set_back"),
+        ("store clock forth", "_set_forth"),
+    ],
+)
+def test_a_fault_that_does_nothing_counts_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, fault: str, strikes: str
+) -> None:
+    """What counts is that a fault is felt: one that was drawn and does nothing is missing."""
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    seeds = [seed for seed in range(100) if any(each.kind == fault for each in draw_scenario(seed).faults)][:3]
+    assert seeds
+    monkeypatch.setattr(Faults, strikes, nothing)
+
+    outcomes = [simulate_seed(seed) for seed in seeds]
+
+    assert not any(outcome.seen[f"fault {fault}"] for outcome in outcomes)
 
 
 @pytest.mark.parametrize("seed", [1, 7, 39, 142])

@@ -35,6 +35,7 @@ from wfe.host.troubles import Troubles
 from wfe.host.views import corrupt_reason
 from wfe.host.waiting import Waiters, ended_row
 from wfe.model.document import fields_of
+from wfe.model.errors import WfeError
 from wfe.model.message import TimePassed
 from wfe.model.repetition import Repetition
 from wfe.model.status import WorkflowStatus
@@ -309,15 +310,18 @@ class HostCore:
             await asyncio.sleep(0)
 
     def background(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
-        """Run something beside; its errors are logged."""
+        """Run something beside. Its errors are logged: those of the store as a warning, others as a fault of wfe."""
         task = self.loop.create_task(work)
         self.tasks[task] = None
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         del self.tasks[task]
-        if not task.cancelled() and task.exception() is not None:
-            _log.warning("Background work failed: %s", task.exception())
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, WfeError):
+            _log.warning("Background work failed: %s", error)
+        elif error is not None:
+            _log.error("Background work failed", exc_info=error)
 
 
 def _damage(loaded: LoadedInstance) -> str:

@@ -30,6 +30,21 @@ class MemoryLifecycle:
     async def position(self) -> str:
         return f"{self._tables.last_log + 1}.0"
 
+    def announced(self, cursor: str, *, workflow_id: str | None = None) -> list[tuple[str, LifecycleEvent]]:
+        """Give what has been announced after a cursor, without waiting for more.
+
+        Raises:
+            ConfigurationError: It is no cursor of these announcements.
+        """
+        tables, (place, seen) = self._tables, _place_in(cursor)
+        rows = [tables.log.get(each) for each in range(place, tables.last_log + 1)]
+        return [
+            (f"{number}.{index}", event)
+            for number, row in enumerate(rows, place)
+            if row is not None and workflow_id in (None, row.instance_id)
+            for index, event in _events_of(row, seen if number == place else 0)
+        ]
+
     def wake(self) -> None:
         """Nothing to do: every commit tells its readers."""
 

@@ -45,4 +45,5 @@ class MemoryProvider:
         self.store: Store = MemoryStore(tables)
         self.lease: Lease = MemoryLease(tables)
         self.hints: Hints = MemoryHints(exchange, tables)
-        self.lifecycle: LifecyclePublisher = MemoryLifecycle(tables)
+        self.announcements = MemoryLifecycle(tables)
+        self.lifecycle: LifecyclePublisher = self.announcements

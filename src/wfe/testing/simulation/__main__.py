@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
-from wfe.testing.simulation.coverage import missing
+from wfe.testing.simulation.coverage import happened, missing
 from wfe.testing.simulation.running import simulate_seed
 from wfe.testing.simulation.scenario import compact
 from wfe.testing.simulation.shrinking import shrink
@@ -73,10 +73,10 @@ def _many(seeds: range, *, jobs: int, shrinks: bool) -> int:
                 _say(f"seed {each.seed} breaks {', '.join(each.rules)}")
         if len(found) % 100 == 0:
             _say(_summary(found, time.monotonic() - began))
-    seen: Counter[str] = Counter()
+    seeds_with: Counter[str] = Counter()
     for each in found:
-        seen.update(each.seen)
-    _say(_summary(found, time.monotonic() - began), f"never happened: {', '.join(missing(seen)) or 'nothing'}")
+        seeds_with.update(happened(each.seen))
+    _say(_summary(found, time.monotonic() - began), f"never happened: {', '.join(missing(seeds_with)) or 'nothing'}")
     failed = [each.seed for each in found if each.rules]
     for seed in failed[:3]:
         _report(seed, shrinks=shrinks)

@@ -10,6 +10,7 @@ from wfe.host.fsck.reading import read_error
 from wfe.model.lifecycle import LogRecord, decode_records
 from wfe.model.status import LifecycleKind, WorkflowStatus
 from wfe.testing.simulation.shapes import While, Work, nodes_of
+from wfe.testing.simulation.verdict import said_by
 
 if TYPE_CHECKING:
     from wfe.ports.store import LogRow
@@ -46,7 +47,7 @@ class Announcements:
         return [
             text
             for check in (self.histories, self.bodies, self.failures, self.children, self.heard)
-            for text in check()
+            for text in said_by(check)
         ]
 
     def histories(self) -> Iterator[str]:

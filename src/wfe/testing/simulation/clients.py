@@ -6,6 +6,7 @@ One feeds events to waits, one resumes what is suspended.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Clients", "inputs_of", "payload_of"]
 
 _TRIES = 40
+_HEARD_WITHIN = 8.0
+"""Virtual seconds of calm after which who follows has heard everything: it may pause after errors, five at most."""
 
 
 def payload_of(event_id: str) -> object:
@@ -85,9 +88,16 @@ class Clients:
     async def end(self) -> None:
         """Stop the helpers, once the one who follows has heard the last announcements."""
         await asyncio.sleep(1.5)
+        until = self._world.loop.time() + _HEARD_WITHIN
+        while self._is_following and self._world.loop.time() < until and not self._has_heard_all():  # noqa: ASYNC110
+            await asyncio.sleep(0.5)
         self._world.follows_to_the_end = self._is_following
         for task in [*self._helpers, *self._feeding.values()]:
             task.cancel()
+
+    def _has_heard_all(self) -> bool:
+        announced = sum(row.count for row in self._world.tables.log.values())
+        return len(self._world.ledger.heard) >= announced
 
     # Asking
 
@@ -195,9 +205,9 @@ class Clients:
             for (_, key), waiting in list(self._world.tables.waiting.items()):
                 if key not in self._feeding:
                     pause = random.random() * 3
-                    until = self._timeout_of(next(iter(waiting.values()))) if random.random() < 0.5 else 0.0
+                    until = self._timeout_of(next(iter(waiting.values()))) if random.random() < 0.7 else 0.0
                     if until > 0:
-                        pause = max(0.0, until - random.random() * 0.02)  # a race of event and timeout
+                        pause = max(0.0, until + 0.005 - random.random() * 0.02)  # a race of event and timeout
                     self._feeding[key] = asyncio.create_task(self._feed_one(key, pause))
 
     def _timeout_of(self, wait: Subscription) -> float:
@@ -227,8 +237,6 @@ class Clients:
                 while not (life.has_ended or listening.done()):  # noqa: ASYNC110 - virtual time
                     await asyncio.sleep(0.5)
                 self._is_following = False
-                if listening.done() and not listening.cancelled():
-                    listening.exception()  # it was told that its host stops
             await asyncio.sleep(0.5)
 
     async def _resume(self) -> None:
@@ -243,8 +251,9 @@ class Clients:
 
 
 async def _listen(host: WorkflowHost, heard: list[LifecycleEvent]) -> None:
-    async for event in host.subscribe(since=heard[-1].cursor if heard else "start"):
-        heard.append(event)  # noqa: PERF401 - each as it comes
+    with contextlib.suppress(ShuttingDown):
+        async for event in host.subscribe(since=heard[-1].cursor if heard else "start"):
+            heard.append(event)  # noqa: PERF401 - each as it comes
 
 
 def _request(host: WorkflowHost, verb: str, instance: str) -> Awaitable[bool]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from wfe.testing.simulation.shapes import Block, Plan
     from wfe.testing.simulation.world import World
 
-__all__ = ["CONSTRUCTS", "OUTCOMES", "TRAFFIC", "TROUBLES", "missing", "note_seen"]
+__all__ = ["CONSTRUCTS", "OUTCOMES", "TRAFFIC", "TROUBLES", "happened", "missing", "note_seen"]
 
 CONSTRUCTS = (
     "body", "output", "when", "skip", "end_workflow", "end by a body", "if", "if not", "else", "while", "while never",
@@ -63,26 +63,37 @@ TROUBLES = tuple(
         [
             *(f"fault {kind}" for kind in FAULTS),
             *("request done", "request refused", "request reply lost", "request late", "request slow"),
-            *("hint carried", "hint lost", "hint doubled", "killed between awaits", "paused between awaits"),
+            *("hint carried", "hint lost", "hint doubled"),
             *("clock ahead", "clock behind", "clock drifts", "no hints to the end", "poison"),
             *("fenced despite a lying lease", "fenced despite a wrong clock", "drained for longer than its lease"),
             *("taken over from the dead", "asked for nothing"),
         ]
     )
 )
-"""Of hosts, clocks and the network."""
+"""Of hosts, clocks and the network. A fault counts where it is felt: by a host that works, by a request, by a reply."""
 
 TRAFFIC = (
     "start ok", "start unknown", "start fail", "start many", "start at a time", "start twice", "publish ok",
     "publish unknown", "publish later", "publish twice", "publish without id", "suspend ok", "resume ok", "cancel ok",
-    "terminate ok", "wait ok", "follower began", "follower resumed",
+    "terminate ok", "wait ok", "follower began", "follower resumed", "follower cut off",
 )  # fmt: skip
 """Of clients."""
 
 
-def missing(seen: Mapping[str, int]) -> list[str]:
-    """List what has not happened."""
-    return [name for name in (*CONSTRUCTS, *OUTCOMES, *TROUBLES, *TRAFFIC) if not seen.get(name)]
+def missing(seeds: Mapping[str, int], least: int = 1) -> list[str]:
+    """List what has happened in too few seeds.
+
+    Args:
+        seeds: In how many seeds each has happened (see `happened`).
+        least: In how many it should have.
+    """
+    names = dict.fromkeys((*CONSTRUCTS, *OUTCOMES, *TROUBLES, *TRAFFIC))
+    return [name for name in names if seeds.get(name, 0) < least]
+
+
+def happened(seen: Mapping[str, int]) -> dict[str, int]:
+    """Give a one for each that has happened in a seed, to be added up over seeds."""
+    return {name: 1 for name, count in seen.items() if count}
 
 
 def note_seen(world: World, announcements: Announcements) -> None:

@@ -23,8 +23,8 @@ class BodyEntry:
     step: str
     attempt: int
     key: str
-    holds: bool
-    """Whether the host's session lived and held the instance at that moment, by the store's truth."""
+    lives: bool
+    """Whether the host's session lived at that moment, by the store's truth."""
     counts: bool = False
     """Whether its step counts crashes."""
 

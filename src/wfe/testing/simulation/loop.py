@@ -15,12 +15,12 @@ import contextlib
 import heapq
 import warnings
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context, ContextVar, copy_context
 from random import Random
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
-__all__ = ["PROCESS", "Process", "SimulatedLoop", "SimulationStuck"]
+__all__ = ["PROCESS", "Process", "SimulatedLoop", "SimulationStuck", "last_words", "unheard"]
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -36,7 +36,7 @@ class SimulationStuck(Exception):
 class Process:
     """One simulated process: its callbacks run, wait (paused), or are gone with it (dead)."""
 
-    __slots__ = ("_resumed", "burnt", "dead", "fuse", "name", "owner", "paused", "ready", "rounds", "tasks")
+    __slots__ = ("_resumed", "_unheard", "burnt", "dead", "fuse", "name", "owner", "paused", "ready", "rounds", "tasks")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -51,6 +51,7 @@ class Process:
         self.rounds = 0
         """Iterations of its loop that have begun."""
         self._resumed = 0
+        self._unheard: list[asyncio.Task[Any]] = []
         self.fuse = 0
         """After so many more callbacks `burnt` is called: between any two awaits. 0: never."""
         self.burnt: Callable[[], None] = lambda: None
@@ -71,8 +72,14 @@ class Process:
 
     def kill(self) -> None:
         """End it at once: nothing of it ever runs again."""
+        if not self.dead:
+            self._unheard = unheard(self.tasks, self.ready)
         self.dead = True
         self.ready.clear()
+
+    def unheard(self) -> list[asyncio.Task[Any]]:
+        """List the tasks whose error nobody has asked for, now or at its death: since then nobody can have."""
+        return self._unheard if self.dead else unheard(self.tasks, self.ready)
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
@@ -229,6 +236,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     # The end
 
+    def unheard(self) -> list[asyncio.Task[Any]]:
+        """List the tasks of all processes whose error nobody has asked for."""
+        return [task for process in self._processes for task in process.unheard()]
+
     def dispose(self) -> None:
         """Take all processes down. Nothing that they still wanted to do is done."""
         self._is_over = True
@@ -252,6 +263,32 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                     if not task.done():
                         _close(task)
                 process.tasks.clear()
+
+
+def unheard(tasks: Iterable[asyncio.Task[Any]], ready: Iterable[asyncio.Handle]) -> list[asyncio.Task[Any]]:
+    """List the tasks that have ended with an error which nobody has asked for.
+
+    A task that is kept never says so by itself: it would when it is collected.
+
+    Args:
+        tasks: All that there were.
+        ready: What its loop is about to run: who is told there of an end is about to ask.
+    """
+    silent = [task for task in tasks if task.done() and not task.cancelled() and _is_unasked(task)]
+    if not silent:
+        return []
+    told = {id(each) for handle in ready for each in handle._args or ()}  # noqa: SLF001 - for those who write loops
+    return [task for task in silent if id(task) not in told]
+
+
+def _is_unasked(task: Any) -> bool:  # noqa: ANN401 - asyncio's own name for it is no public one
+    return bool(task._log_traceback)  # noqa: SLF001
+
+
+def last_words(task: asyncio.Task[Any]) -> str:
+    """Say with what a task has ended that raised."""
+    error, work = task.exception(), task.get_coro()
+    return f"{getattr(work, '__qualname__', work)} has ended with {type(error).__name__}: {error}"
 
 
 def _close(task: asyncio.Task[Any]) -> None:

@@ -13,6 +13,7 @@ from wfe.model.context import StepExecutionContext
 from wfe.model.errors import WfeError
 from wfe.testing.simulation.clocks import SeededEntropy, SkewedClock
 from wfe.testing.simulation.loop import Process
+from wfe.testing.simulation.network import HostGone
 from wfe.testing.simulation.provider import SimulatedProvider
 
 if TYPE_CHECKING:
@@ -29,10 +30,6 @@ CANCEL_GRACE = 1.5
 _STOPS_WITHIN = 8
 
 _T = TypeVar("_T")
-
-
-class HostGone(Exception):
-    """The host that was asked is not there any more: what was asked of it may have happened or not."""
 
 
 class TaskRenewal:
@@ -68,10 +65,6 @@ class Life:
         self.process = world.loop.process(self.name)
         self.process.owner = self
         self.asked: dict[asyncio.Future[object], None] = {}
-        self.in_flight: dict[str, int] = {}
-        """Instances of which a transition is on its way to the store or its reply on the way back."""
-        self.unsure: set[str] = set()
-        """Instances of which a transition may have been written without the host being told."""
         self.was_poisoned = False
         """A body has killed it, and nobody has started the next one yet."""
         self.session = ""
@@ -81,7 +74,9 @@ class Life:
         self.is_lied_to = False
         """Its last renewal was none, and it does not know."""
         self.trap = ""
-        """What its next request springs: `before commit`, `after commit`, `after claim`."""
+        """What its next request springs: `crash before commit`, `crash after commit` or `crash after claim`."""
+        self.jumped = False
+        """Its clock has been set, and it has had no answer from the store since."""
         provider = SimulatedProvider(
             world.memory.share(),
             world.network,

@@ -9,13 +9,17 @@ from enum import Enum
 from random import Random
 from typing import Any, TypeVar
 
-from wfe.model.errors import ProviderUnavailable
+from wfe.model.errors import ProviderUnavailable, WfeError
 from wfe.testing.simulation.loop import PROCESS, Process, SimulatedLoop
 from wfe.testing.simulation.trace import Trace
 
-__all__ = ["CALM", "Fate", "Network", "Weather"]
+__all__ = ["CALM", "Fate", "HostGone", "Network", "Weather"]
 
 _T = TypeVar("_T")
+
+
+class HostGone(Exception):
+    """The host that was asked is not there any more: what was asked of it may have happened or not."""
 
 
 class Fate(Enum):
@@ -63,7 +67,7 @@ class Network:
         """Whether the store is out of everybody's reach."""
         self.lying: set[str] = set()
         """Names of processes whose lease service says yes to every renewal, and renews nothing."""
-        self._seen = seen
+        self.seen = seen
         self._seed = seed
         self._randoms: dict[str, Random] = {}
         """One for each process, so that what one does leaves the fate of the others as it is."""
@@ -113,7 +117,10 @@ class Network:
         refuse: Callable[[], None],
         detail: str,
     ) -> None:
-        lost = fate is not Fate.DONE or self._is_cut(process)
+        is_cut = self._is_cut(process)
+        if is_cut:
+            self._note_cut()
+        lost = fate is not Fate.DONE or is_cut
         self._trace.note(process.name, f"{name} {detail} {fate.value if fate is not Fate.DONE else ''}")
         value: Any = None
         error: Exception | None = None
@@ -121,6 +128,8 @@ class Network:
             value = run_now(work())
         except Exception as raised:  # noqa: BLE001 - handed to the caller
             error = raised
+            if not isinstance(raised, WfeError | HostGone):  # a store raises none: it is a checker's
+                self.loop.call_exception_handler({"message": f"{name} in the store", "exception": raised})
 
         def reply() -> None:
             if answer.done():
@@ -138,6 +147,7 @@ class Network:
         """Draw what becomes of a request."""
         if self._is_cut(process):
             chosen = Fate.REFUSED
+            self._note_cut()
         else:
             weather = self.weather
             draw = self._random_of(process).random()
@@ -151,8 +161,11 @@ class Network:
                     chosen = fate
                     break
                 draw -= rate
-        self._seen[f"request {chosen.value}"] += 1
+        self.seen[f"request {chosen.value}"] += 1
         return chosen
+
+    def _note_cut(self) -> None:
+        self.seen["fault outage" if self.is_down else "fault cut"] += 1
 
     def _is_cut(self, process: Process) -> bool:
         return self.is_down or process.name in self.cut
@@ -162,11 +175,11 @@ class Network:
         weather, random = self.weather, self._random_of(process)
         if self._is_cut(process) or random.random() < weather.hint_lost:
             self._trace.note(process.name, f"lost {what}")
-            self._seen["hint lost"] += 1
+            self.seen["hint lost"] += 1
             return
         context = self.loop.context_of(process)
         times = 2 if random.random() < weather.hint_doubled else 1
-        self._seen["hint doubled" if times == 2 else "hint carried"] += 1
+        self.seen["hint doubled" if times == 2 else "hint carried"] += 1
         for _ in range(times):
             self.loop.call_later(self._latency(random), callback, context=context)
 
@@ -178,7 +191,7 @@ class Network:
 
     def _latency(self, random: Random) -> float:
         if self.weather.slow and random.random() < self.weather.slow:
-            self._seen["request slow"] += 1
+            self.seen["request slow"] += 1
             return random.random() * self.weather.slowest
         return (0.1 + 0.9 * random.random()) * self.weather.usual
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
 from wfe.model.definition import DefinitionKey
 from wfe.model.errors import ProviderUnavailable
+from wfe.model.lifecycle import LifecycleEvent
 from wfe.model.moment import Moment
 from wfe.ports.hints import Hint, Hints
 from wfe.ports.lease import Lease, Renewer
@@ -27,22 +29,19 @@ from wfe.ports.store import (
     UnclaimedRow,
 )
 from wfe.providers.memory import MemoryProvider
+from wfe.providers.memory.lifecycle import MemoryLifecycle
 from wfe.testing.simulation.loop import PROCESS, Process
 from wfe.testing.simulation.network import Fate, Network
 
 __all__ = ["Exchange", "SimulatedProvider", "Watch"]
 
 
+_POLL = 1.0
+"""Virtual seconds after which a follower of announcements looks for those of other processes."""
+
+
 class Watch(Protocol):
     """Sees each request at the moment in which the store executes it."""
-
-    def commit_sent(self, process: Process, batch: Batch) -> None:
-        """A host has sent a batch."""
-        ...
-
-    def commit_answered(self, process: Process, batch: Batch, *, knows: bool) -> None:
-        """A host knows what became of a batch, or will not be told."""
-        ...
 
     def before_commit(self, process: Process, batch: Batch) -> None:
         """Look at a batch that is about to be written."""
@@ -98,7 +97,7 @@ class SimulatedProvider:
         self.store: Store = _Store(inner.store, network, watch)
         self.lease: Lease = _Lease(inner.lease, network, watch)
         self.hints: Hints = _Hints(network, exchange)
-        self.lifecycle: LifecyclePublisher = inner.lifecycle
+        self.lifecycle: LifecyclePublisher = _Lifecycle(inner.announcements, network)
 
 
 class _Store:
@@ -122,14 +121,7 @@ class _Store:
             self._watch.after_commit(process, batch, reply)
             return reply
 
-        self._watch.commit_sent(process, batch)
-        knows = False
-        try:
-            reply = await self._network.call("commit", work, detail=_summary(batch))
-            knows = True
-        finally:
-            self._watch.commit_answered(process, batch, knows=knows)
-        return reply
+        return await self._network.call("commit", work, detail=_summary(batch))
 
     async def claim(
         self,
@@ -287,6 +279,51 @@ class _Renewer:
 
     def close(self) -> None:
         self._inner.close()
+
+
+class _Lifecycle:
+    """Reads announcements across the network: now and then, and when something is committed in its own process.
+
+    A request that fails ends the iterator, as a lost connection may: whoever follows asks again, from where it was.
+    """
+
+    def __init__(self, inner: MemoryLifecycle, network: Network) -> None:
+        self._inner = inner
+        self._network = network
+        self._news = asyncio.Event()
+
+    async def subscribe(
+        self, *, workflow_id: str | None = None, since: str | None = None
+    ) -> AsyncIterator[tuple[str, LifecycleEvent]]:
+        cursor = since if since is not None else await self.position()
+
+        async def read() -> list[tuple[str, LifecycleEvent]]:
+            return self._inner.announced(cursor, workflow_id=workflow_id)
+
+        while True:
+            self._news.clear()
+            try:
+                found = await self._network.call("announced", read, detail=cursor)
+            except ProviderUnavailable:
+                self._network.seen["follower cut off"] += 1
+                raise
+            for cursor, event in found:
+                yield cursor, event
+            if not found:
+                await self._for_news()
+
+    async def _for_news(self) -> None:
+        try:
+            async with asyncio.timeout(_POLL):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    async def position(self) -> str:
+        return await self._network.call("position", self._inner.position)
+
+    def wake(self) -> None:
+        self._news.set()
 
 
 class _Hints:

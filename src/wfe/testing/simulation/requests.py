@@ -23,16 +23,20 @@ class Requests:
 
     def after_commit(self, batch: Batch, reply: CommitReply) -> None:
         """Follow a batch that was written."""
-        for insert, is_there in zip(batch.inbox, reply.inbox, strict=True):
-            if insert.id and is_there:
-                self._open.setdefault(insert.instance_id, set()).add(insert.id)
-                self._rows.update(self._tables.instances[insert.instance_id].requests)
-                self._compare(insert.instance_id)
+        touched: dict[str, None] = {}
+        # As the store does: what a transition applies is gone before what comes with it is there.
         for write, outcome in zip(batch.transitions, reply.transitions, strict=True):
             if outcome is TransitionOutcome.ACCEPTED and write.instance_id in self._open:
                 applied = {self._rows.get(row) for row in write.changes.consumed}
                 self._open[write.instance_id] -= applied
-                self._compare(write.instance_id)
+                touched[write.instance_id] = None
+        for insert, is_there in zip(batch.inbox, reply.inbox, strict=True):
+            if insert.id and is_there:
+                self._open.setdefault(insert.instance_id, set()).add(insert.id)
+                self._rows.update(self._tables.instances[insert.instance_id].requests)
+                touched[insert.instance_id] = None
+        for instance_id in touched:
+            self._compare(instance_id)
 
     def _compare(self, instance_id: str) -> None:
         instance = self._tables.instances[instance_id]

@@ -47,9 +47,11 @@ RULES: dict[str, Rule] = {
         "watching.Watching.begun",
         "announced.Announcements.bodies",
     ),
-    "T5": _rule("After a result is recorded, no body for it begins.", "watching.Watching.begun"),
+    "T5": _rule(
+        "After a result is recorded, no body for it begins on a host whose session lives.", "watching.Watching.begun"
+    ),
     "T7": _rule(
-        "In an ended instance nothing begins or is written; its end is announced once.",
+        "In an ended instance nothing is written; nothing begins where the session lives; its end is announced once.",
         "watching.Watching.begun",
         "watching.Watching.after_commit",
         "announced.Announcements.histories",
@@ -91,8 +93,14 @@ RULES: dict[str, Rule] = {
     "M2": _rule("What is due happens: timers, and future events.", "verdict.Judge.ends", "verdict.Judge.events"),
     "M4": _rule("A due time is stored once, and never begins again.", "watching.Watching.after_commit"),
     "M5": _rule("Store time never goes back, whatever its clock does.", "watching.Watching.after_commit"),
-    "A1": _rule("After a cancel no body begins.", "watching.Watching.begun", "verdict.Judge.controls"),
-    "A2": _rule("Suspended, no body begins.", "watching.Watching.begun", "verdict.Judge.controls"),
+    "A1": _rule(
+        "After a cancel no body begins on a host whose session lives.",
+        "watching.Watching.begun",
+        "verdict.Judge.controls",
+    ),
+    "A2": _rule(
+        "Suspended, no body begins on a host whose session lives.", "watching.Watching.begun", "verdict.Judge.controls"
+    ),
     "A4": _rule(
         "Of cancel, terminate and end one wins, and who asked is told which, whoever applied it.",
         "verdict.Judge.controls",
@@ -129,7 +137,10 @@ RULES: dict[str, Rule] = {
         "ownership.Ownership.after_taking",
         "watching.Watching.after_commit",
     ),
-    "Q4": _rule("After five activations without a commit nothing of an instance begins.", "watching.Watching.begun"),
+    "Q4": _rule(
+        "After five activations without a commit nothing of an instance begins on a host whose session lives.",
+        "watching.Watching.begun",
+    ),
     "Q5": _rule("Every activation without a commit is counted in the store.", "watching.Watching.after_claim"),
     "Q6": _rule(
         "A host runs no more bodies at once than it may, and every end frees a place.",
@@ -151,8 +162,13 @@ RULES: dict[str, Rule] = {
         "When faults have ended, everything ends, and who waits is told.", "verdict.Judge.ends", "verdict.Judge.answers"
     ),
     "W2": _rule("Bodies of one instance kill six hosts in a row at most.", "watching.Watching.killed"),
-    "crash": _rule("No callback raises what nobody catches.", "running.simulate"),
-    "log": _rule("No host logs an error of its own.", "running._Listener"),
+    "crash": _rule(
+        "No callback raises what nobody catches, and no task ends with an error that nobody asks for.",
+        "running.simulate",
+    ),
+    "log": _rule(
+        "No host logs an error of its own, nor one of the program: any that is no `WfeError`.", "running._Listener"
+    ),
 }
 """Every rule that a run may break."""
 

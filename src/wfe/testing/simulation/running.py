@@ -8,20 +8,22 @@ import logging
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 from wfe.host.fsck import check_store
 from wfe.host.trials import SUSPECT_FROM
+from wfe.model.errors import WfeError
 from wfe.testing.simulation.announced import Announcements
 from wfe.testing.simulation.clients import Clients
 from wfe.testing.simulation.coverage import note_seen
 from wfe.testing.simulation.faults import Faults
-from wfe.testing.simulation.loop import SimulatedLoop, SimulationStuck
+from wfe.testing.simulation.loop import SimulatedLoop, SimulationStuck, last_words
 from wfe.testing.simulation.machines import SWEEP_INTERVAL
 from wfe.testing.simulation.redeciding import decided_twice
 from wfe.testing.simulation.scenario import Scenario, draw_scenario
 from wfe.testing.simulation.trace import Trace
-from wfe.testing.simulation.verdict import verdict
+from wfe.testing.simulation.verdict import said_by, verdict
 from wfe.testing.simulation.world import World
 
 __all__ = ["Outcome", "simulate", "simulate_seed"]
@@ -31,7 +33,7 @@ _TAKEN_WITHIN = 6 + 3 * SWEEP_INTERVAL
 """Virtual seconds after the end of all faults, within which a host that has room takes what is due and nobody's: a
 request to take it may have been lost, and what it took is given back after a while."""
 _STUCK_AFTER = 100.0
-"""Virtual seconds without any transition after which those instances that have not ended are stuck.
+"""Virtual seconds without a transition or the death of a host, after which what has not ended is stuck.
 
 That is longer than any pause of a definition, a lease and the searches of a host take together."""
 _BAD_WORDS = ("could not go on", "committer failed", "sweep failed", "cannot be read", "unreadable inbox")
@@ -77,13 +79,14 @@ def simulate(scenario: Scenario) -> Outcome:
                 loop.run_until_complete(_run(world))
         except SimulationStuck as error:
             violations.append(f"W1: {error}")
+        except Exception as error:  # noqa: BLE001 - a checker's, a client's or a fault's: a finding with its seed
+            violations.append(f"crash: the run raised {type(error).__name__}: {error}")
         violations += world.watching.violations
-        violations += verdict(world)
-        announcements = Announcements(world)
-        violations += announcements.verdict()
-        note_seen(world, announcements)
+        violations += said_by(partial(verdict, world))
+        violations += said_by(partial(_announced, world))
         collect()
         violations += [f"crash: {text}" for text in loop.problems]
+        violations += [f"crash: {last_words(task)}, and nobody has asked" for task in loop.unheard()]
         outcome = Outcome(
             scenario,
             tuple(dict.fromkeys(violations)),
@@ -98,6 +101,13 @@ def simulate(scenario: Scenario) -> Outcome:
         )
         loop.dispose()
     return outcome
+
+
+def _announced(world: World) -> list[str]:
+    announcements = Announcements(world)
+    broken = announcements.verdict()
+    note_seen(world, announcements)
+    return broken
 
 
 async def _run(world: World) -> None:
@@ -115,7 +125,7 @@ async def _run(world: World) -> None:
 
 async def _come_to_rest(world: World, clients: Clients) -> None:
     """Wait until everything has ended, or nothing has moved for long."""
-    moved_at, seen = world.loop.time(), -1
+    moved_at, seen = world.loop.time(), (-1, 0)
     due_since: dict[str, float] = {}
     world.ownership.rest_begins()
     while clients.busy or world.unfinished() or world.tables.future:
@@ -123,8 +133,8 @@ async def _come_to_rest(world: World, clients: Clients) -> None:
         has_room = any(machine.life.core is not None and machine.life.core.room for machine in world.machines)
         _check_due(world, due_since, has_room=has_room)
         world.ownership.look(has_room=has_room)
-        if world.tables.last_log != seen:
-            moved_at, seen = world.loop.time(), world.tables.last_log
+        if seen != (world.tables.last_log, world.killed):
+            moved_at, seen = world.loop.time(), (world.tables.last_log, world.killed)
             await _check_store(world)
         if world.loop.time() - moved_at > _STUCK_AFTER:
             return
@@ -160,8 +170,9 @@ class _Listener(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if any(words in text for words in _BAD_WORDS):
-            error = record.exc_info[1] if record.exc_info else None
+        error = record.exc_info[1] if record.exc_info else None
+        is_programs = error is not None and not isinstance(error, WfeError)
+        if is_programs or any(words in text for words in _BAD_WORDS):
             self._violations.append(f"log: {text} ({type(error).__name__}: {error})")
 
 
@@ -183,7 +194,7 @@ def _garbage_kept() -> Generator[Callable[[], object]]:
 
 @contextmanager
 def _listening(violations: list[str]) -> Generator[None, None, None]:
-    log = logging.getLogger("wfe.host")
+    log = logging.getLogger("wfe")
     listener = _Listener(violations)
     level, propagates = log.level, log.propagate
     log.addHandler(listener)

@@ -14,12 +14,19 @@ from wfe.testing.simulation.shapes import Plan, Wait, Work, draw_plans, nodes_of
 __all__ = ["FAULTS", "ControlOp", "EventOp", "FaultOp", "Machine", "Scenario", "StartOp", "compact", "draw_scenario"]
 
 FAULTS = (
-    "crash", "crash between awaits", "crash between awaits", "crash before commit", "crash after commit",
-    "crash after claim", "pause", "pause between awaits", "cut", "outage", "evict", "evict", "lying lease",
-    "lying lease", "forged hints", "stop", "stop", "force stop", "clock jump", "store clock back",
-    "store clock forth", "forget", "forget everywhere",
+    "crash", "crash", "crash between awaits", "crash between awaits", "crash before commit", "crash after commit",
+    "crash after claim", "crash after claim", "pause", "pause", "pause", "pause between awaits",
+    "pause between awaits", "cut", "outage", "evict", "evict", "evict", "lying lease", "lying lease", "lying lease",
+    "lying lease", "forged hints", "stop", "stop", "stop", "stop", "force stop", "force stop", "clock jump",
+    "clock jump", "store clock back", "store clock forth", "forget", "forget everywhere",
 )  # fmt: skip
 """What may happen to hosts; some of it often."""
+_LASTING = [0.5, 1.0, 3.0, 5.0, 9.0]
+_LENGTHS = {
+    "pause": [0.1, 1.0, 3.0, 9.0, 9.0, 9.0],
+    **dict.fromkeys(["cut", "outage", "store clock back", "store clock forth", "forget"], _LASTING),
+}
+"""How long it may last, in seconds, where that is not as usual."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,8 @@ class FaultOp:
     length: float
     turns: int = 0
     """Of `… between awaits`: after how many of its callbacks."""
+    patient: bool = False
+    """It waits for some while for a host that runs something, this one or another one."""
 
 
 @dataclass(frozen=True)
@@ -161,12 +170,12 @@ def draw_scenario(seed: int) -> Scenario:
 
 def _machine(random: Random, leases: Random) -> Machine:
     return Machine(
-        offset=random.choice([0.0, 0.0, random.uniform(-3, 3), random.uniform(-7200, 7200)]),
+        offset=random.choice([0.0, random.uniform(-3, 3), random.uniform(-7200, 7200)]),
         drift=random.choice([0.0, 0.0, random.uniform(-1e-4, 1e-4)]),
         pipelined=random.random() < 0.5,
         max_concurrency=random.choice([1000, 1000, 1, 3]),
         max_active=random.choice([10_000, 10_000, 2, 5]),
-        lease_ttl=leases.choice([6.0, 6.0, 6.0, 0.5, 1.0, 20.0]),
+        lease_ttl=leases.choice([6.0, 6.0, 0.5, 1.0, 1.0, 20.0]),
     )
 
 
@@ -175,7 +184,9 @@ def _weather(random: Random) -> Weather:
     if kind == "calm":
         return Weather(usual=random.choice([0.0003, 0.004, 0.1]))
     if kind == "hints":
-        return Weather(hint_lost=random.choice([0.5, 1.0]), hint_doubled=0.3, hints_stay_lost=random.random() < 0.5)
+        return Weather(
+            hint_lost=random.choice([0.5, 1.0, 1.0]), hint_doubled=0.3, hints_stay_lost=random.random() < 0.5
+        )
     worse = {"bad": 4, "hell": 12}.get(kind, 1)
     return Weather(
         refused=0.02 * worse * random.random(),
@@ -267,14 +278,19 @@ def _events(
 
 
 def _faults(random: Random, hosts: int, length: float) -> tuple[FaultOp, ...]:
-    count = random.choice([0, 1, 2, 4, 8])
-    return tuple(
-        FaultOp(
-            at=random.random() * length,
-            kind=random.choice(FAULTS),
-            host=random.randrange(hosts),
-            length=random.choice([0.0, 0.1, 1.0, 3.0, 5.0, 9.0]),
-            turns=random.choice([1, 5, 30, 200, random.randint(1, 600)]),
-        )
-        for _ in range(count)
+    count = random.choice([0, 1, 3, 5, 8])
+    return tuple(_fault(random, hosts, length) for _ in range(count))
+
+
+def _fault(random: Random, hosts: int, length: float) -> FaultOp:
+    kind = random.choice(FAULTS)
+    # What lasts no time would not be felt, and a pause that a lease outlasts is felt by few rules.
+    lengths = _LENGTHS.get(kind, [0.0, 0.1, 1.0, 3.0, 5.0, 9.0])
+    return FaultOp(
+        at=random.random() * length,
+        kind=kind,
+        host=random.randrange(hosts),
+        length=random.choice(lengths),
+        turns=random.choice([1, 5, 30, 200, random.randint(1, 600)]),
+        patient=random.random() < 0.75,
     )

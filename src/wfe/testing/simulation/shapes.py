@@ -287,7 +287,7 @@ class _Draw:
         if depth >= 3 or random.random() < 0.42:
             return self._work(depth, simple=simple)
         kind = random.choice(
-            ["if", "while", "each", "each", "fork", "fork", "choice", "pause", "wait", "wait", "child", "end"]
+            ["if", "while", "each", "each", "fork", "fork", "choice", "pause", "wait", "wait", "child", "child", "end"]
         )
         match kind:
             case "if":
@@ -339,23 +339,23 @@ class _Draw:
 
     def _work(self, depth: int, *, simple: bool) -> Node:
         random = self._random
-        slow = random.choice([0.0, 0.01, 0.05, 0.05, 0.5, 3.0])
+        slow = random.choice([0.0, 0.01, 0.05, 0.05, 0.5, 3.0, 3.0])
         draw = random.random()
         if draw < 0.06:
             return self._counting(depth, slow)
         if draw < 0.5:
-            return Work(self._id("work"), when=random.random() > 0.06, slow=slow, claims=random.random() < 0.15)
+            return Work(self._id("work"), when=random.random() > 0.06, slow=slow, claims=random.random() < 0.35)
         if draw < 0.7:
             return self._failing(slow, simple=simple)
-        if depth == 0 and random.random() < 0.04:
-            return Work(self._id("work"), kills=random.choice([1, 3, 7, 7]), slow=slow)
+        if depth == 0 and random.random() < 0.15:
+            return Work(self._id("work"), kills=random.choice([1, 3, 7, 7, 7, 7]), slow=slow)
         answers = ["output", "output", "sleep", "until", "persist", "skip", "wait", "wait"]
         if not simple:
             answers.append("end")
         if depth < 3:
             answers += ["outcome", "branch", "branch"]
         answer = random.choice(answers)
-        if answer == "end" and random.random() < 0.6:
+        if answer == "end" and random.random() < 0.4:
             answer = "output"
         made = Work(self._id("work"), answer=answer, times=random.randint(0, 3), slow=slow)
         if answer == "wait" and random.random() < 0.5:

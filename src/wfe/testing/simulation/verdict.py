@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from wfe.engine.state import decode_head
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wfe.testing.simulation.ledger import Operation
     from wfe.testing.simulation.world import World
 
-__all__ = ["Judge", "verdict"]
+__all__ = ["Judge", "said_by", "verdict"]
 
 _TOLD_WITHIN = 5.0
 
@@ -31,7 +31,16 @@ def verdict(world: World) -> list[str]:
     """List every broken rule."""
     judge = Judge(world)
     checks = (judge.starts, judge.ends, judge.results, judge.events, judge.controls, judge.answers, judge.places)
-    return [text for check in checks for text in check()]
+    return [text for check in checks for text in said_by(check)]
+
+
+def said_by(check: Callable[[], Iterable[str]]) -> Iterator[str]:
+    """Give what a check finds; one that raises has met what nobody foresaw, and that is a finding like any other."""
+    try:
+        yield from check()
+    except Exception as error:  # noqa: BLE001 - whatever a checker stumbles over
+        name = getattr(check, "__qualname__", "the verdict")
+        yield f"crash: {name} raised {type(error).__name__}: {error}"
 
 
 class Judge:
@@ -228,7 +237,7 @@ class Judge:
         if operation.answer is not True or operation.ended is None:
             return
         for entry in self._world.ledger.bodies:
-            if entry.what == "begin" and entry.instance == operation.instance and entry.holds:
+            if entry.what == "begin" and entry.instance == operation.instance and entry.lives:
                 if operation.ended < entry.at < until:
                     yield f"{rule}: {entry.step} of {entry.instance} began at {entry.at:.3f}, after {operation}"
 

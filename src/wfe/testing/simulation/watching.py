@@ -326,6 +326,10 @@ class Watching:
 
     # Bodies
 
+    def runs_since(self, host: str) -> float:
+        """Give the virtual seconds for which the oldest body of a host has been running; 0.0: it runs none."""
+        return max((self._clock() - entry.at for entry in self._running.values() if entry.host == host), default=0.0)
+
     def begun(
         self, life: Life, entry: BodyEntry, *, last_renewed: float, ttl: float, limit: int, was_ready: bool
     ) -> None:
@@ -350,12 +354,19 @@ class Watching:
         self._at_once[entry.host] += 1
         if self._at_once[entry.host] > limit:
             self.broken("Q6", f"{name}: {self._at_once[entry.host]} bodies run there at once, and {limit} may")
-        if entry.holds and not life.in_flight.get(entry.instance) and entry.instance not in life.unsure:
-            for rule, text in self._wrongly_begun(entry):
-                self.broken(rule, f"{name}: {text}")
+        self.seen["body begun"] += 1
+        if not entry.session:
+            self.broken("L4", f"{name} began, and its host has given up its session")
+        wrongs = list(self._wrongly_begun(entry))
+        if wrongs and not entry.lives:
+            # Its session is over, and it cannot know yet: what it has lost is another's, or has ended there.
+            self.seen["body begun by who had lost it"] += 1
+            return
+        for rule, text in wrongs:
+            self.broken(rule, f"{name}: {text}")
 
     def _wrongly_begun(self, entry: BodyEntry) -> Iterator[tuple[str, str]]:
-        """What speaks against it, for a host that knows everything that is committed."""
+        """What speaks against it: all that is committed, also where the reply is still on its way, or was lost."""
         instance = self._tables.instances.get(entry.instance)
         if instance is None:
             yield "T7", "there is no such instance"

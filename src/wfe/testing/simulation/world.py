@@ -64,9 +64,15 @@ class World:
         self.follows_to_the_end = False
         """Whether a client has heard all announcements."""
         self.killed = 0
+        self.moved = ""
+        """Which way the store's clock was set, as long as no reply has told a host of it."""
         self._deaths: Counter[tuple[str, str]] = Counter()
         """How many hosts each poisonous pointer has killed."""
         self._last_renewed: dict[str, float] = {}
+
+    def bitten(self, fault: str) -> None:
+        """Note that a fault of some kind is felt, not merely there."""
+        self.seen[f"fault {fault}"] += 1
 
     def random(self, name: str) -> Random:
         """Make a generator of its own, so that one part's draws do not move those of the others."""
@@ -131,24 +137,10 @@ class World:
 
     # What requests tell
 
-    def commit_sent(self, process: Process, batch: Batch) -> None:
-        life = _life(process)
-        for write in batch.transitions:
-            life.in_flight[write.instance_id] = life.in_flight.get(write.instance_id, 0) + 1
-
-    def commit_answered(self, process: Process, batch: Batch, *, knows: bool) -> None:
-        life = _life(process)
-        for write in batch.transitions:
-            life.in_flight[write.instance_id] -= 1
-            if knows:
-                life.unsure.discard(write.instance_id)
-            else:
-                life.unsure.add(write.instance_id)
-
     def before_commit(self, process: Process, batch: Batch) -> None:
         life = _life(process)
-        if life.trap == "before commit":
-            life.kill("killed before a commit")
+        if life.trap == "crash before commit":
+            self._spring(life, "killed before a commit")
             raise HostGone(life.name)
         self.ownership.requested(batch.session)
         self.ownership.before_taking()
@@ -158,11 +150,14 @@ class World:
         life = _life(process)
         outcomes = [*reply.transitions, *reply.starts, *(each.outcome for each in reply.publishes), *reply.inbox]
         self.trace.note(life.name, f"committed: {' '.join(str(getattr(each, 'value', each)) for each in outcomes)}")
+        self._tell_time(life)
         self.watching.after_commit(batch, reply, misled=life.misled())
         self.ownership.after_taking(batch.session, [each.id for each in reply.taken])
         self.seen.update(f"commit {getattr(each, 'value', each)}" for each in outcomes)
-        if life.trap == "after commit":
-            life.kill("killed after a commit")
+        if life.trap == "crash after commit":
+            self._spring(life, "killed after a commit")
+        elif life.trap == "crash after claim" and reply.taken:
+            self._spring(life, "killed after a commit that has taken something")
 
     def before_claim(self, ids: Sequence[str] | None) -> None:
         self.ownership.before_taking(ids)
@@ -171,10 +166,26 @@ class World:
         life = _life(process)
         if reply.instances:
             self.trace.note(life.name, f"took {' '.join(f'{each.id}/{each.fence}' for each in reply.instances)}")
+        self._tell_time(life)
         self.watching.after_claim(reply)
         self.ownership.after_taking(session, [each.id for each in reply.instances], even_idle=even_idle)
-        if life.trap == "after claim" and reply.instances:
-            life.kill("killed after a claim")
+        if life.trap == "crash after claim" and reply.instances:
+            self._spring(life, "killed after a claim")
+
+    def _spring(self, life: Life, why: str) -> None:
+        self.bitten(life.trap)
+        life.trap = ""
+        life.kill(why)
+
+    def _tell_time(self, life: Life) -> None:
+        """Note that a reply tells a host the time: by it, it sees that its clock or the store's was set."""
+        if life.jumped:
+            life.jumped = False
+            self.bitten("clock jump")
+        # A clock that was set back shows as time that stands still.
+        if self.moved and (self.moved != "store clock back" or self.tables.now() > self.store_clock.now()):
+            self.bitten(self.moved)
+            self.moved = ""
 
     def after_release(self, session: str, ids: Sequence[str]) -> None:
         self.ownership.requested(session)
@@ -184,6 +195,8 @@ class World:
         life = _life(process)
         life.is_lied_to = not truly
         life.is_undisturbed = truly
+        if not truly:
+            self.bitten("lying lease")
         self._last_renewed[life.name] = life.clock.monotonic()
 
     def session_begun(self, process: Process, session: str) -> None:
@@ -228,10 +241,8 @@ class World:
     def _entry(self, what: str, life: Life, context: StepExecutionContext[Data], step: str) -> BodyEntry:
         instance_id = context.workflow.id
         core = life.core
-        session = "" if core is None else core.session_id
-        instance = self.tables.instances.get(instance_id)
+        session = life.session if core is None else core.session_id  # a host that ends keeps it for some while
         work = self._work_of(context, step)
-        holds = instance is not None and instance.owner == session and self.tables.is_alive(session)
         return BodyEntry(
             at=self.loop.time(),
             what=what,
@@ -242,7 +253,7 @@ class World:
             step=step,
             attempt=context.attempt,
             key=context.idempotency_key,
-            holds=holds,
+            lives=self.tables.is_alive(session),
             counts=work is not None and work.counts,
         )
 
