@@ -12,10 +12,11 @@ from __future__ import annotations
 import sqlite3
 
 from wfe.model.errors import ConfigurationError
+from wfe.ports.provider import no_store, older_store
 from wfe.providers.sqlite.connection import begin_write, roll_back
 from wfe.providers.sqlite.place import Place
 
-__all__ = ["VERSION", "migrate"]
+__all__ = ["VERSION", "check_there", "check_up_to_date", "migrate", "version_of"]
 
 _APPLICATION_ID = 0x77666531  # "wfe1"
 
@@ -108,12 +109,12 @@ def migrate(connection: sqlite3.Connection, place: Place) -> None:
     Raises:
         ConfigurationError: The schema is newer than this program, or the file belongs to another program.
     """
-    if _version(connection, place) == VERSION:
+    if version_of(connection, place) == VERSION:
         return
     begin_write(connection, "EXCLUSIVE")
     try:
         # Another process may have been first while this one waited.
-        for statements in MIGRATIONS[_version(connection, place) :]:
+        for statements in MIGRATIONS[version_of(connection, place) :]:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -124,10 +125,39 @@ def migrate(connection: sqlite3.Connection, place: Place) -> None:
         raise
 
 
-def _version(connection: sqlite3.Connection, place: Place) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+def check_there(connection: sqlite3.Connection, place: Place) -> None:
+    """Make sure that the file holds a store of this version or an older one.
+
+    Raises:
+        ConfigurationError: It is empty, belongs to another program or a newer version, or was tampered with.
+    """
+    if not version_of(connection, place):
+        raise no_store(place.url, "the file is empty")
+
+
+def check_up_to_date(connection: sqlite3.Connection, place: Place) -> None:
+    """Make sure that the file holds a store of this version.
+
+    Raises:
+        ConfigurationError: As for `check_there`, or the store is an older one.
+    """
+    check_there(connection, place)
+    version = version_of(connection, place)
+    if version < VERSION:
+        raise older_store(place.url, version, VERSION)
+
+
+def version_of(connection: sqlite3.Connection, place: Place) -> int:
+    """Give the number of the schema; 0 for an empty file.
+
+    Raises:
+        ConfigurationError: It is newer than this program, belongs to another one, or does not fit what the file holds.
+    """
+    # Of one moment: another process may be making the tables.
+    version, application, tables = connection.execute(
+        "SELECT (SELECT user_version FROM pragma_user_version), (SELECT application_id FROM pragma_application_id), "
+        "(SELECT count(*) FROM sqlite_schema)"
+    ).fetchone()
     if application != _APPLICATION_ID and (version or tables):
         raise ConfigurationError(
             f"The SQLite file {place.path} belongs to another program. Name another file; wfe makes it."
@@ -136,5 +166,11 @@ def _version(connection: sqlite3.Connection, place: Place) -> int:
         raise ConfigurationError(
             f"The SQLite file {place.path} has schema {version}, made by a newer wfe; this one knows {VERSION}. "
             "Nothing was changed. Install the newer wfe, or name another file."
+        )
+    if version < 0 or (tables and not version):
+        raise ConfigurationError(
+            f"The SQLite file {place.path} has the tables of wfe, but says that its schema is {version}: another "
+            "program has changed it. Nothing was changed now. Restore a backup, or set PRAGMA user_version to the "
+            f"number that it had (this wfe makes {VERSION})."
         )
     return int(version)
