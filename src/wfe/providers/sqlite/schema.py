@@ -10,10 +10,11 @@ cursors stay true and a remembered number never means another instance.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import nullcontext
 
 from wfe.model.errors import ConfigurationError
 from wfe.ports.provider import no_store, older_store
-from wfe.providers.sqlite.connection import begin_write, roll_back
+from wfe.providers.sqlite.connection import begin_write, roll_back, snapshot
 from wfe.providers.sqlite.place import Place
 
 __all__ = ["VERSION", "check_there", "check_up_to_date", "migrate", "version_of"]
@@ -154,10 +155,10 @@ def version_of(connection: sqlite3.Connection, place: Place) -> int:
         ConfigurationError: It is newer than this program, belongs to another one, or does not fit what the file holds.
     """
     # Of one moment: another process may be making the tables.
-    version, application, tables = connection.execute(
-        "SELECT (SELECT user_version FROM pragma_user_version), (SELECT application_id FROM pragma_application_id), "
-        "(SELECT count(*) FROM sqlite_schema)"
-    ).fetchone()
+    with nullcontext() if connection.in_transaction else snapshot(connection):
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application != _APPLICATION_ID and (version or tables):
         raise ConfigurationError(
             f"The SQLite file {place.path} belongs to another program. Name another file; wfe makes it."
