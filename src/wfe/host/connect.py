@@ -10,13 +10,19 @@ from wfe.ports.provider import Provider, StoreMode, check_mode, no_store
 if TYPE_CHECKING:
     from typing import Literal
 
+    from wfe.ports.clock import Clock
+
 __all__ = ["connect", "refuse_foreign"]
 
 _SUPPORTED = "memory:, sqlite:///file.db, sqlite:///:memory:, postgresql://user@host/db"
 
 
 def connect(
-    place: object, *, durability: Literal["power", "process"] = "power", mode: StoreMode = "create"
+    place: object,
+    *,
+    durability: Literal["power", "process"] = "power",
+    mode: StoreMode = "create",
+    clock: Clock | None = None,
 ) -> Provider:
     """Make the provider that a URL names; a provider object is given back as it is.
 
@@ -24,6 +30,7 @@ def connect(
         place: The URL or the object.
         durability: What an acknowledged commit survives.
         mode: What opening may do, see `StoreMode`.
+        clock: Gives store time where the backend has none of its own.
 
     Raises:
         ConfigurationError: The URL is not one that is supported, or an extra is not installed.
@@ -43,11 +50,11 @@ def connect(
 
         if mode != "create":
             raise no_store(place, "what is in memory ends with its process")
-        return MemoryProvider()
+        return MemoryProvider(clock=clock)
     if scheme == "sqlite":
         from wfe.providers.sqlite import SQLiteProvider
 
-        return SQLiteProvider(_checked(place), durability=durability, mode=mode)
+        return SQLiteProvider(_checked(place), durability=durability, mode=mode, clock=clock)
     if scheme in {"postgresql", "postgres"}:
         from wfe.providers.postgres import PostgresProvider
 

@@ -15,6 +15,7 @@ from wfe.host.core import HostCore
 from wfe.host.recall import Recall
 from wfe.host.session import Renewal, Session, ThreadRenewal
 from wfe.host.sweeper import Sweeper
+from wfe.host.system import steady
 from wfe.host.threads import ThreadPool
 from wfe.model.errors import ConfigurationError, DefinitionError, ProviderUnavailable, ShuttingDown, WfeError
 from wfe.model.repetition import Repetition
@@ -40,6 +41,8 @@ _log_lines = logging.getLogger("wfe.step")
 
 _PORTION = 1000
 _FORGET_EVERY = 60
+_LONGEST_PAUSE = 60.0
+"""Seconds between two rounds of housekeeping, however long sessions live."""
 
 
 class Life:
@@ -170,7 +173,7 @@ class Life:
             self._lease,
             self._entropy.new_id(),
             ttl=self._settings.lease_ttl,
-            clock=self._clock,
+            clock=steady(self._clock),
             stall_limit=self._settings.loop_stall_limit.total_seconds(),
             lost=self._session_lost,
             renewal=self.renewal,
@@ -250,7 +253,7 @@ class Life:
         """Now and then: see whether other sessions live, and forget old events."""
         rounds, trouble = 0, Repetition()
         while True:
-            await asyncio.sleep(max(1.0, self._settings.lease_ttl.total_seconds() / 3))
+            await asyncio.sleep(max(1.0, min(self._settings.lease_ttl.total_seconds() / 3, _LONGEST_PAUSE)))
             try:
                 self._is_alone = len(await self._lease.alive()) <= 1
                 if rounds % _FORGET_EVERY == 0:
