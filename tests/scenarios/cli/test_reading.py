@@ -12,7 +12,7 @@ import pytest
 
 from tests.scenarios.cli.command import RunningCommand, wfe
 from tests.servers.databases import execute_sql
-from wfe import MemoryProvider, SQLiteProvider, WorkflowHost
+from wfe import MemoryProvider, PostgresProvider, SQLiteProvider, WorkflowHost
 from wfe.model.errors import ConfigurationError, ProviderUnavailable
 from wfe.testing import FaultyStore, fsck
 
@@ -190,6 +190,13 @@ def test_a_role_that_may_only_read_can_look(folder: Path, postgres_store: str) -
         execute_sql(postgres_store, f"DROP OWNED BY {name}; DROP ROLE {name}")
 
     assert [each.returncode for each in told] == [0] * len(LOOKING), "".join(each.stderr for each in told)
+
+
+async def test_a_postgres_store_for_reading_refuses_a_host(postgres_store: str) -> None:
+    """The server refuses to write, which is told at once with the mode, and not taken for a standby."""
+    with pytest.raises(ConfigurationError, match='mode="read"'):
+        async with WorkflowHost(PostgresProvider(postgres_store, mode="read")):
+            pass
 
 
 @pytest.mark.unsound(reason="its schema says that it is an older one")
