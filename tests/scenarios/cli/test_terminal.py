@@ -184,8 +184,8 @@ def test_a_terminal_without_the_characters_gets_plain_lines(
     folder: Path, open_terminal: Callable[..., Terminal], variables: dict[str, str]
 ) -> None:
     """The run ends as at any other terminal; what cannot be shown stands there as an escape."""
-    sign = r"""workflow: {id: s, version: 1, steps: [{name: one, config: {run: "printf 'so \\342\\234\\223\\n'"}}]}"""
-    (folder / "sign.yaml").write_text(sign, encoding="ascii")
+    sign = "workflow: {id: sign, version: 1, steps: [{name: one, config: {run: echo so ✓}}]}"
+    (folder / "sign.yaml").write_text(sign, encoding="utf-8")
     terminal = open_terminal("run", "sign.yaml", "--name", "brave", **variables)
 
     code = terminal.end()
