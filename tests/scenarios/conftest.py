@@ -20,15 +20,22 @@ def sound_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Non
     wanted = request.fixturenames
     # Asked for here, before the test does, so that they outlive its hosts and this check.
     place: Place | None = request.getfixturevalue("place") if "place" in wanted else None
-    url: str | None = request.getfixturevalue("postgres_url") if "postgres_url" in wanted else None
+    url: object = request.getfixturevalue("postgres_url") if "postgres_url" in wanted else None
     yield
     if unsound_because(request) is not None:
         return
     check(left_behind(tmp_path))
-    if place is not None and not str(target := place()).startswith("sqlite:"):
+    if place is not None and not isinstance(target := place(), str):
         check([target])
-    if url is not None and fetch_value(url, "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = 'wfe')"):
+    # The URL of a place in PostgreSQL is that of `postgres_url`, too.
+    url = url or (place() if place is not None else None)
+    if isinstance(url, str) and not url.startswith("sqlite:") and _has_store(url):
         check([url])
+
+
+def _has_store(url: str) -> bool:
+    """Tell whether a test has made a store where it might have."""
+    return bool(fetch_value(url, "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = 'wfe')"))
 
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
