@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import stat
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
 from wfe.model.errors import ConfigurationError
+from wfe.ports.provider import StoreMode
 from wfe.providers.sqlite import SQLiteProvider, place
 from wfe.providers.sqlite.place import Place, file_system_of
 from wfe.providers.sqlite.schema import VERSION
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
 
 async def open_and_close(path: Path) -> None:
@@ -32,7 +35,7 @@ def modes_in(folder: Path) -> dict[str, int]:
     [
         ("sqlite:////data/wfe.db", "/data/wfe.db"),
         ("/data/wfe.db", "/data/wfe.db"),
-        ("sqlite:////data/a%20b?c#d.db", "/data/a%20b?c#d.db"),
+        ("sqlite:////data/a%20b#d.db", "/data/a%20b#d.db"),
     ],
 )
 def test_absolute_url(url: str, path: str) -> None:
@@ -93,7 +96,7 @@ async def test_missing_folder(tmp_path: Path) -> None:
 
 async def test_folder_instead_of_file(tmp_path: Path) -> None:
     """A folder is no database."""
-    with pytest.raises(ConfigurationError, match="is not a file that this user may"):
+    with pytest.raises(ConfigurationError, match="is a folder"):
         await open_and_close(tmp_path)
 
 
@@ -181,3 +184,33 @@ async def test_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytes
         await open_and_close(tmp_path / "wfe.db")
 
     assert modes_in(tmp_path) == {}
+
+
+def test_a_url_has_no_options() -> None:
+    """What stands behind a question mark is refused, not ignored; a path may have one."""
+    with pytest.raises(ConfigurationError, match="has no options"):
+        SQLiteProvider("sqlite:///a.db?mode=ro")
+
+    assert SQLiteProvider("/data/a?b.db").url == "sqlite:////data/a?b.db"
+
+
+async def test_a_place_that_may_not_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without the right to search it is a matter of configuration, whatever the store is to do there."""
+    stat_of = Path.stat
+
+    def refuse(path: Path) -> os.stat_result:
+        if path.name == "wfe.db":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat_of(path)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+
+    for mode in get_args(StoreMode):
+        with pytest.raises(ConfigurationError, match="cannot be reached: Permission denied"):
+            await SQLiteProvider(tmp_path / "wfe.db", mode=mode).store.open()
+
+
+def test_a_mode_is_one_of_three() -> None:
+    """Another word is refused with those that there are."""
+    with pytest.raises(ConfigurationError, match="'create' or 'write' or 'read'"):
+        SQLiteProvider("a.db", mode="ro")  # type: ignore[arg-type]

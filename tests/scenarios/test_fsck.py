@@ -106,5 +106,8 @@ async def test_more_than_is_read_at_a_time(start_host: StartHost, place: Place) 
 
 async def test_a_store_that_cannot_be_checked_is_refused() -> None:
     """A store of somebody else's that does not show its rows is refused with the reason, not found to be sound."""
-    with pytest.raises(ConfigurationError, match="no `inspect`"):
-        await fsck(FaultyStore(connect("memory:").store))
+    foreign: Any = object()
+
+    for store in (foreign, FaultyStore(foreign)):
+        with pytest.raises(ConfigurationError, match="no `inspect`"):
+            await fsck(store)

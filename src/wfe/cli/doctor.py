@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-
-import click
 
 from wfe.cli.exits import Exit
 from wfe.cli.json_lines import to_json
-from wfe.cli.place import ready_place, shown_url
-from wfe.host.connect import connect
+from wfe.cli.output import one_line, say
+from wfe.cli.place import command_for, reading, shown_url
 from wfe.host.fsck import Finding, Report, check_store
-from wfe.ports.provider import Provider
 
 __all__ = ["check", "look"]
 
@@ -24,11 +19,11 @@ def look(url: str, *, as_json: bool) -> Exit:
     """Tell which hosts are alive, and what is due and taken by none of them."""
 
     async def go() -> Exit:
-        async with _opened(url) as provider:
+        async with reading(url) as provider:
             hosts = await provider.lease.alive()
             waiting = await provider.store.unclaimed(_SHOWN)
         if as_json:
-            click.echo(
+            say(
                 to_json(
                     {
                         "db": shown_url(url),
@@ -38,12 +33,13 @@ def look(url: str, *, as_json: bool) -> Exit:
                 )
             )
             return Exit.COMPLETE
-        click.echo(f"{shown_url(url)}: {_count(len(hosts), 'host')} alive")
+        say(f"{shown_url(url)}: {_count(len(hosts), 'host')} alive")
         if not waiting:
-            click.echo("Nothing is due that nobody runs.")
+            say("Nothing is due that nobody runs.")
         for each in waiting:
-            click.echo(f"due, and run by nobody: {each.id}" + (f" ({each.blocked_reason})" * bool(each.blocked_reason)))
-        click.echo("Check what is stored with: wfe doctor --check")
+            why = f" ({each.blocked_reason})" if each.blocked_reason else ""
+            say(f"due, and run by nobody: {one_line(each.id + why)}")
+        say(f"Check what is stored with: {command_for('doctor --check', url)}")
         return Exit.COMPLETE
 
     return asyncio.run(go())
@@ -53,30 +49,20 @@ def check(url: str, *, as_json: bool) -> Exit:
     """Check the rules of the engine over what is stored, and list what is broken."""
 
     async def go() -> Report:
-        async with _opened(url) as provider:
+        async with reading(url) as provider:
             return await check_store(provider.store)
 
     report = asyncio.run(go())
     for finding in report.findings:
-        click.echo(to_json(_object(finding)) if as_json else f"{finding}\n    see: {finding.see}")
+        say(to_json(_object(finding)) if as_json else f"{one_line(str(finding))}\n    see: {finding.see}")
     if not as_json:
         found = len(report.findings) + report.more
         more = f" (the last {report.more} not shown)" if report.more else ""
-        click.echo(
+        say(
             f"Looked at {_count(report.instances, 'instance')}: {_count(found, 'finding') if found else 'all is well'}"
             + more
         )
     return Exit.FAILED if report.findings else Exit.COMPLETE
-
-
-@asynccontextmanager
-async def _opened(url: str) -> AsyncGenerator[Provider]:
-    provider = connect(ready_place(url, create=False))
-    await provider.store.open()
-    try:
-        yield provider
-    finally:
-        await provider.store.close()
 
 
 def _object(finding: Finding) -> dict[str, object]:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from wfe.cli.board import Board, Mark, StepView, duration_text
 from wfe.model.durations import format_duration
 
-__all__ = ["MARKS", "Line", "draw"]
+__all__ = ["DRAWN", "MARKS", "SPINNER", "Line", "draw"]
 
 MARKS = {
     Mark.WAITING: "○",
@@ -20,6 +20,10 @@ MARKS = {
     Mark.SKIPPED: "○",
     Mark.CANCELLED: "⊘",
 }
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+"""In place of the mark of a step that runs."""
+DRAWN = "".join(MARKS.values()) + SPINNER + "├└─│…"
+"""The characters of the tree beyond those of every terminal."""
 _NAME_LIMIT = 48
 
 

@@ -14,11 +14,13 @@ class Exit(IntEnum):
 
     COMPLETE = 0
     FAILED = 1
-    """The workflow ended otherwise than complete."""
+    """The workflow ended otherwise than complete; or a check found something."""
     INVALID = 2
-    """Wrong usage, or a file that is not valid; nothing was started."""
+    """Wrong usage, a file that is not valid, or no such store or run; nothing was started."""
     UNFINISHED = 3
-    """The workflow has not ended: it is suspended, or its time was over. Its state is saved."""
+    """The workflow has not ended: it is suspended, or its time was over, with its state saved; or no store answered."""
+    BROKEN = 4
+    """The command itself failed: its output cannot be written, or there is a fault in wfe."""
     INTERRUPTED = 130
     """Ctrl-C or SIGTERM. The state is saved."""
 

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from wfe.cli.board import Board, Mark
-from wfe.cli.drawing import MARKS, Line, draw
+from wfe.cli.drawing import MARKS, SPINNER, Line, draw
 from wfe.cli.plain import ending
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveTreeView"]
 
-_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _STYLES = {
     Mark.WAITING: "dim",
     Mark.RUNNING: "cyan",
@@ -70,7 +69,10 @@ class LiveTreeView:
             self._console.print(Text(text, style=style))
 
     def close(self) -> None:
-        self._live.stop()
+        try:
+            self._live.stop()
+        finally:
+            self._console.show_cursor()
 
     def _tree(self) -> Text:
         info = self._info
@@ -89,7 +91,7 @@ class LiveTreeView:
         if line.mark is None:
             return Text.assemble((line.guides, "dim"), (line.name, "red"))
         style = _STYLES[line.mark]
-        mark = _SPINNER[int(time.monotonic() * 10) % len(_SPINNER)] if line.mark is Mark.RUNNING else MARKS[line.mark]
+        mark = SPINNER[int(time.monotonic() * 10) % len(SPINNER)] if line.mark is Mark.RUNNING else MARKS[line.mark]
         note_style = "dim" if line.mark is not Mark.FAILED else "red"
         return Text.assemble(
             (line.guides, "dim"),

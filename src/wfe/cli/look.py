@@ -16,13 +16,17 @@ from wfe.cli.board import first_line, safe_line
 from wfe.cli.exits import Exit
 from wfe.cli.focus import FocusedProvider
 from wfe.cli.json_lines import error_object, event_object, to_json
-from wfe.cli.place import command_for, no_run, ready_place, resume_command
+from wfe.cli.output import one_line, say
+from wfe.cli.place import command_for, log_of, no_run, reading, resume_command, row_of
 from wfe.cli.plans import runs_here
 from wfe.host.connect import connect
+from wfe.host.registry import Registry
+from wfe.host.views import events_from, instance_from
 from wfe.host.workflow_host import WorkflowHost
 from wfe.model.durations import format_duration
 from wfe.model.errors import WorkflowNotFound
 from wfe.model.status import WorkflowStatus
+from wfe.ports.store import ListFilter
 
 if TYPE_CHECKING:
     from wfe.model.instance import StepError, StepState, WorkflowInstance
@@ -40,13 +44,13 @@ def list_runs(
 ) -> Exit:
     """Show runs, newest first."""
 
-    async def work(at: _Place) -> Exit:
-        page = await at.host.list_workflows(
-            status=list(status), definition_id=definition_id, limit=limit, cursor=cursor
-        )
+    async def work(store: Store) -> Exit:
+        where = ListFilter(status=tuple(status), definition_id=definition_id)
+        found, following = await store.list_instances(where, limit, cursor)
+        page = [instance_from(row, Registry()) for row in found]
         if as_json:
             for instance in page:
-                click.echo(to_json(_instance_object(instance)))
+                say(to_json(_instance_object(instance)))
             return Exit.COMPLETE
         rows = [("NAME", "WORKFLOW", "STATUS", "STARTED", "TOOK")]
         rows += [
@@ -60,20 +64,20 @@ def list_runs(
             for instance in page
         ]
         _table(rows)
-        if page.next_cursor is not None:
-            click.echo(f"There are more: --cursor {page.next_cursor}", err=True)
+        if following is not None:
+            click.echo(f"There are more: --cursor {following}", err=True)
         return Exit.COMPLETE
 
-    return _with_host(url, work)
+    return _with_store(url, work)
 
 
 def show_run(url: str, id_or_name: str, *, as_json: bool) -> Exit:
     """Show how one run stands."""
 
-    async def work(at: _Place) -> Exit:
-        instance = await _find(at.host, id_or_name, url)
+    async def work(store: Store) -> Exit:
+        instance = instance_from(await row_of(store, id_or_name, url), Registry())
         if as_json:
-            click.echo(to_json(_instance_object(instance)))
+            say(to_json(_instance_object(instance)))
             return Exit.COMPLETE
         facts = [
             ("name", instance.name or ""),
@@ -89,31 +93,31 @@ def show_run(url: str, id_or_name: str, *, as_json: bool) -> Exit:
         ]
         _table([(f"{what}:", value) for what, value in facts if value])
         for line in _further_lines(instance.error):
-            click.echo(line)
+            say(line)
         for step in instance.steps:
-            click.echo(_standing(step))
-        click.echo("data: " + json.dumps(instance.data, ensure_ascii=False, indent=2, default=str))
+            say(_standing(step))
+        say("data: " + json.dumps(instance.data, ensure_ascii=False, indent=2, default=str))
         if not instance.status.is_terminal:
-            click.echo(await _how_to_go_on(at.store, instance, url))
+            say(await _how_to_go_on(store, instance, url))
         return Exit.COMPLETE
 
-    return _with_host(url, work)
+    return _with_store(url, work)
 
 
 def show_history(url: str, id_or_name: str, *, as_json: bool) -> Exit:
     """Show all that happened to a run, in order."""
 
-    async def work(at: _Place) -> Exit:
-        instance = await _find(at.host, id_or_name, url)
-        events = await at.host.history(instance.id)
+    async def work(store: Store) -> Exit:
+        row = await row_of(store, id_or_name, url)
+        events = events_from(await log_of(store, row.id))
         if as_json:
             for event in events:
-                click.echo(to_json(event_object(event)))
+                say(to_json(event_object(event)))
             return Exit.COMPLETE
         _table([("TIME", "WHAT", "STEP", "TOOK", "NOTE"), *(_event_row(event) for event in events)])
         return Exit.COMPLETE
 
-    return _with_host(url, work)
+    return _with_store(url, work)
 
 
 def ask(url: str, id_or_name: str, verb: str, reason: str | None) -> Exit:
@@ -131,9 +135,9 @@ def ask(url: str, id_or_name: str, verb: str, reason: str | None) -> Exit:
         }
         changed = await asked[verb]()
         after = await at.host.get_workflow(instance.id)
-        click.echo(f"{name} is {_status(after)}" + ("" if changed else " already; nothing has changed"))
+        say(f"{name} is {_status(after)}" + ("" if changed else " already; nothing has changed"))
         if verb == "resume" and changed and not after.status.is_terminal:
-            click.echo(await _how_to_go_on(at.store, after, url))
+            say(await _how_to_go_on(at.store, after, url))
         return Exit.COMPLETE
 
     return _with_host(url, work)
@@ -147,7 +151,7 @@ def publish(url: str, name: str, key: str, data: str | None) -> Exit:
             payload = None if data is None else json.loads(data)
         except ValueError:
             payload = data
-        click.echo(await at.host.publish_event(name, key, payload))
+        say(await at.host.publish_event(name, key, payload))
         return Exit.COMPLETE
 
     return _with_host(url, work)
@@ -161,9 +165,17 @@ class _Place:
     store: Store
 
 
+def _with_store(url: str, work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+    async def go() -> T:
+        async with reading(url) as provider:
+            return await work(provider.store)
+
+    return asyncio.run(go())
+
+
 def _with_host(url: str, work: Callable[[_Place], Coroutine[Any, Any, T]]) -> T:
     async def go() -> T:
-        provider = FocusedProvider(connect(ready_place(url, create=False)))
+        provider = FocusedProvider(connect(url, mode="write"))
         async with WorkflowHost(provider, name="wfe command") as host:
             return await work(_Place(host, provider.store))
 
@@ -259,6 +271,7 @@ def _local(moment: datetime) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    shown = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))]
+    for row in shown:
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

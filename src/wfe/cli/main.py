@@ -5,6 +5,7 @@ What a command needs is imported when it runs, so that `wfe --help` and shell co
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 
 from wfe.cli.exits import CommandError, Exit
 from wfe.cli.logs import show_warnings
+from wfe.cli.output import escape_what_cannot_be_shown, say
 from wfe.cli.place import DEFAULT_URL, URL_VARIABLE
 from wfe.model.status import WorkflowStatus
 
@@ -23,6 +25,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit code."""
+    escape_what_cannot_be_shown()
     cli.main(arguments, prog_name="wfe")
 
 
@@ -38,26 +41,30 @@ class _Commands(click.Group):
             ctx.exit(Exit.INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - exit code 1 is a verdict, not a traceback
             told = _as_command_error(error)
-            if told is None:
-                raise
+            if told.__cause__ is error:
+                traceback.print_exception(error)
             click.echo(str(told), err=True)
             ctx.exit(told.exit_code)
         ctx.exit(code if isinstance(code, int) else Exit.COMPLETE)
 
 
-def _as_command_error(error: Exception) -> CommandError | None:
-    """Give an error of wfe as a message; None for any other, which is a fault of this program."""
-    from wfe.model.errors import ConfigurationError, ProviderUnavailable, WfeError
+def _as_command_error(error: Exception) -> CommandError:
+    """Give what people are told of an error, and the exit code. One that nobody foresaw is its cause."""
+    from wfe.model.errors import ConfigurationError, DataError, DefinitionError, ProviderUnavailable, WfeError
 
     if isinstance(error, CommandError):
         return error
-    if not isinstance(error, WfeError):
-        return None
     if isinstance(error, ProviderUnavailable):
         return CommandError(str(error), Exit.UNFINISHED)
-    return CommandError(str(error), Exit.INVALID if isinstance(error, ConfigurationError) else Exit.FAILED)
+    if isinstance(error, (ConfigurationError, DataError, DefinitionError)):
+        return CommandError(str(error), Exit.INVALID)
+    told = CommandError(str(error), Exit.BROKEN)
+    if not isinstance(error, WfeError):
+        told = CommandError("This is a fault in wfe; please report it with the lines above.", Exit.BROKEN)
+        told.__cause__ = error
+    return told
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -97,7 +104,8 @@ def run(
 ) -> int:
     """Run the pipeline FILE to its end, or continue one.
 
-    Exit codes: 0 complete, 1 failed, 2 usage or invalid file, 3 not finished, 130 interrupted (state saved).
+    Exit codes: 0 complete, 1 failed, 2 usage or invalid file, 3 not finished, 4 the command itself failed,
+    130 interrupted (state saved).
     """
     if file is None and resume is None:
         raise click.UsageError("Name a FILE to run, or a run to continue with --resume NAME.")
@@ -157,7 +165,7 @@ def graph(*, file: Path, workflow: str | None, config: tuple[str, ...], form: st
     from wfe.cli.loading import choose, load_file
 
     definition = choose(load_file(file, key_values(config, "-c"), lenient=lenient), workflow, file).definition
-    click.echo((definition.to_mermaid() if form == "mermaid" else definition.to_dot()).rstrip("\n"))
+    say((definition.to_mermaid() if form == "mermaid" else definition.to_dot()).rstrip("\n"))
     return Exit.COMPLETE
 
 

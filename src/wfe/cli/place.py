@@ -5,11 +5,29 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wfe.cli.exits import CommandError
 
-__all__ = ["DEFAULT_URL", "URL_VARIABLE", "command_for", "no_run", "ready_place", "resume_command", "shown_url"]
+if TYPE_CHECKING:
+    from wfe.ports.provider import Provider
+    from wfe.ports.store import InstanceRow, LogRow, Store
+
+__all__ = [
+    "DEFAULT_URL",
+    "URL_VARIABLE",
+    "command_for",
+    "log_of",
+    "make_ready",
+    "no_run",
+    "reading",
+    "resume_command",
+    "row_of",
+    "shown_url",
+]
 
 DEFAULT_URL = "sqlite:///.wfe/wfe.db"
 URL_VARIABLE = "WFE_DB"
@@ -17,24 +35,54 @@ _DEFAULT_FOLDER = Path(".wfe")
 _PASSWORD = re.compile(r"(://[^:/@]*):[^/]*@")
 
 
-def ready_place(url: str, *, create: bool) -> str:
-    """Give the URL of the store, with the folder of the default store made if `create`.
+def make_ready(url: str) -> None:
+    """Make the folder of the default store, if that is where a store is to be made.
 
     Raises:
-        CommandError: There is no such SQLite file, and it is not to be created.
+        CommandError: It cannot be made.
     """
-    file = _file_of(url)
-    if file is None:
-        return url
-    if create:
-        if url == DEFAULT_URL:
-            _make_default_folder()
-        return url
-    if not file.is_file():
-        raise CommandError(
-            f"There is no store at {shown_url(url)}; name another with --db, or begin one with: wfe run FILE"
-        )
-    return url
+    if url == DEFAULT_URL:
+        _make_default_folder()
+
+
+@asynccontextmanager
+async def reading(url: str) -> AsyncGenerator[Provider]:
+    """Open a store to look at it. Nothing is made or changed.
+
+    Raises:
+        ConfigurationError: There is no store.
+        ProviderUnavailable: It does not answer.
+    """
+    from wfe.host.connect import connect
+
+    provider = connect(url, mode="read")
+    await provider.store.open()
+    try:
+        yield provider
+    finally:
+        await provider.store.close()
+
+
+async def row_of(store: Store, id_or_name: str, url: str) -> InstanceRow:
+    """Read a run, by id or else by name.
+
+    Raises:
+        CommandError: There is none.
+    """
+    row = await store.get(id_or_name)
+    if row is None:
+        raise no_run(id_or_name, url)
+    return row
+
+
+async def log_of(store: Store, instance_id: str) -> list[LogRow]:
+    """Read all that happened to an instance."""
+    rows: list[LogRow] = []
+    after = 0
+    while page := await store.history(instance_id, after):
+        rows.extend(page)
+        after = page[-1].first_sequence + page[-1].count - 1
+    return rows
 
 
 def resume_command(name: str, url: str) -> str:
@@ -58,13 +106,6 @@ def no_run(name: str, url: str) -> CommandError:
 def shown_url(url: str) -> str:
     """Give a URL without its password."""
     return _PASSWORD.sub(r"\1:***@", url)
-
-
-def _file_of(url: str) -> Path | None:
-    """Give the file of a SQLite URL; None for other stores."""
-    if not url.startswith("sqlite:///") or url.startswith("sqlite:///:memory:"):
-        return None
-    return Path(url.removeprefix("sqlite:///").partition("?")[0])
 
 
 def _make_default_folder() -> None:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from wfe.cli.board import Board
+from wfe.cli.drawing import DRAWN
 from wfe.cli.exits import CommandError, Exit, exit_of
 from wfe.cli.focus import FocusedProvider
 from wfe.cli.inputs import checked_inputs, key_values
 from wfe.cli.json_lines import JsonView
 from wfe.cli.loading import choose, load_file, shown
-from wfe.cli.output import Lines
-from wfe.cli.place import no_run, ready_place, resume_command
+from wfe.cli.output import Lines, can_show
+from wfe.cli.place import log_of, make_ready, resume_command, row_of
 from wfe.cli.plain import PlainView
 from wfe.cli.plans import plan_of, record_plan
 from wfe.cli.request import RunRequest
@@ -56,8 +57,10 @@ class _Run:
 
     async def go(self) -> Exit:
         self._read_file()
-        url = ready_place(self.request.url, create=self.request.resume is None)
-        provider = FocusedProvider(connect(url))
+        is_new = self.request.resume is None
+        if is_new:
+            make_ready(self.request.url)
+        provider = FocusedProvider(connect(self.request.url, mode="create" if is_new else "write"))
         interruption = Interruption()
         with interruption.watched():
             await provider.store.open()
@@ -82,14 +85,15 @@ class _Run:
 
     async def _go_on(self, provider: FocusedProvider, interruption: Interruption) -> Exit:
         store = provider.store
-        row = None if self.request.resume is None else await _row_of(store, self.request.resume, self.request.url)
+        row = None if self.request.resume is None else await row_of(store, self.request.resume, self.request.url)
         definition = await self._definition(store, row)
         board = Board(definition)
-        view = _view(self.request, board, Lines(interruption.set))
+        lines = Lines(interruption.set)
+        view = _view(self.request, board, lines)
         is_elsewhere = False
         if row is not None:
             provider.ids.add(row.id)
-            for event in events_from(await _log_of(store, row.id)):
+            for event in events_from(await log_of(store, row.id)):
                 board.apply(event)
             if WorkflowStatus(row.status).is_terminal:
                 return self._already_over(row, board, view)
@@ -99,8 +103,14 @@ class _Run:
         await _started(host, definition)
         async with _stopping(host):
             await record_plan(store, definition)
-            instance = await session.begin(host, row, self.data)
-            return await session.follow(host, instance)
+            try:
+                instance = await session.begin(host, row, self.data)
+                outcome = await session.follow(host, instance)
+            finally:
+                view.close()
+        if lines.lost:
+            _warn(f"The output cannot be written: {lines.lost}.\n{outcome.message}".strip())
+        return outcome.exit_code
 
     async def _definition(self, store: Store, row: InstanceRow | None) -> WorkflowDefinition[dict[str, Any]]:
         if row is None:
@@ -153,22 +163,6 @@ class _Run:
         return outcome.exit_code
 
 
-async def _row_of(store: Store, id_or_name: str, url: str) -> InstanceRow:
-    row = await store.get(id_or_name)
-    if row is None:
-        raise no_run(id_or_name, url)
-    return row
-
-
-async def _log_of(store: Store, instance_id: str) -> list[Any]:
-    rows: list[Any] = []
-    after = 0
-    while page := await store.history(instance_id, after):
-        rows.extend(page)
-        after = page[-1].first_sequence + page[-1].count - 1
-    return rows
-
-
 async def _started(host: WorkflowHost, definition: WorkflowDefinition[Any]) -> None:
     try:
         await host.start()
@@ -193,7 +187,7 @@ async def _stopping(host: WorkflowHost) -> AsyncGenerator[None]:
 def _view(request: RunRequest, board: Board, lines: Lines) -> RunView:
     if request.json:
         return JsonView(lines.write)
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty() and can_show(DRAWN):  # pyright: ignore[reportUnnecessaryComparison]
         from wfe.cli.live_tree import LiveTreeView
 
         return LiveTreeView(board)
@@ -201,4 +195,6 @@ def _view(request: RunRequest, board: Board, lines: Lines) -> RunView:
 
 
 def _warn(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    with contextlib.suppress(OSError):  # whoever closed the output may have closed this, too
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()

@@ -128,7 +128,7 @@ class Session:
 
     # Following
 
-    async def follow(self, host: WorkflowHost, instance: WorkflowInstance[Any]) -> Exit:
+    async def follow(self, host: WorkflowHost, instance: WorkflowInstance[Any]) -> Outcome:
         """Show the instance until it ends, is suspended, its time is over, or someone interrupts."""
         name = instance.name or instance.id
         waiting = asyncio.create_task(host.wait(instance.id, until=[WorkflowStatus.SUSPENDED]))
@@ -149,8 +149,7 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self.view.close()
-        return outcome.exit_code
+        return outcome
 
     async def _watch(self, host: WorkflowHost) -> None:
         async for event in host.subscribe(workflow_id=self.workflow_id, since="start"):

@@ -12,6 +12,7 @@ from wfe.cli.exits import Exit
 from wfe.cli.inputs import key_values
 from wfe.cli.json_lines import to_json
 from wfe.cli.loading import InvalidFile, load_file, shown
+from wfe.cli.output import say
 
 if TYPE_CHECKING:
     from wfe.authoring.yaml import CompiledWorkflow, Problem
@@ -32,7 +33,7 @@ def validate(files: Sequence[Path], config: Sequence[str], *, lenient: bool, jso
                 click.echo(str(error), err=True)
                 continue
             for problem in error.problems:
-                click.echo(to_json(problem_object(problem)))
+                say(to_json(problem_object(problem)))
         else:
             _tell_valid(file, workflows, json=json)
     return code
@@ -41,7 +42,7 @@ def validate(files: Sequence[Path], config: Sequence[str], *, lenient: bool, jso
 def _tell_valid(file: Path, workflows: Sequence[CompiledWorkflow], *, json: bool) -> None:
     for warning in dict.fromkeys(each for workflow in workflows for each in workflow.warnings):
         if json:
-            click.echo(to_json(problem_object(warning)))
+            say(to_json(problem_object(warning)))
         else:
             click.echo(shown(warning, file), err=True)
     if not json:
@@ -49,7 +50,7 @@ def _tell_valid(file: Path, workflows: Sequence[CompiledWorkflow], *, json: bool
             f"{workflow.definition.id} version {workflow.definition.version} ({len(workflow.definition.steps)} steps)"
             for workflow in workflows
         )
-        click.echo(f"{file}: valid: {found}")
+        say(f"{file}: valid: {found}")
 
 
 def problem_object(problem: Problem) -> dict[str, object]:

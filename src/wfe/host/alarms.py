@@ -51,6 +51,11 @@ class Alarms:
             self._look_at = wake
             self._loop.call_later(max(0.0, pause / 1_000_000), self._looked, look)
 
+    def look_again(self) -> None:
+        """Call back for what is due though its timer has not rung: the time of the store was set forward."""
+        if self._heap and self._heap[0][0] <= self._now():
+            self._ring()
+
     def stop(self) -> None:
         """Call back no more."""
         self._heap.clear()
@@ -74,7 +79,9 @@ class Alarms:
         self._timer = self._loop.call_later(max(0.0, (wake - self._now()) / 1_000_000), self._ring)
 
     def _ring(self) -> None:
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         now = self._now()
         due: list[tuple[Moment, str]] = []
         while self._heap and self._heap[0][0] <= now:

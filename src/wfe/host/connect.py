@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from wfe.model.errors import ConfigurationError
-from wfe.ports.provider import Provider
+from wfe.ports.provider import Provider, StoreMode, check_mode, no_store
 
 if TYPE_CHECKING:
     from typing import Literal
+
+    from wfe.ports.clock import Clock
 
 __all__ = ["connect", "refuse_foreign"]
 
 _SUPPORTED = "memory:, sqlite:///file.db, sqlite:///:memory:, postgresql://user@host/db"
 
 
-def connect(place: object, *, durability: Literal["power", "process"] = "power") -> Provider:
+def connect(
+    place: object,
+    *,
+    durability: Literal["power", "process"] = "power",
+    mode: StoreMode = "create",
+    clock: Clock | None = None,
+) -> Provider:
     """Make the provider that a URL names; a provider object is given back as it is.
+
+    Args:
+        place: The URL or the object.
+        durability: What an acknowledged commit survives.
+        mode: What opening may do, see `StoreMode`.
+        clock: Gives store time where the backend has none of its own.
 
     Raises:
         ConfigurationError: The URL is not one that is supported, or an extra is not installed.
@@ -30,19 +43,22 @@ def connect(place: object, *, durability: Literal["power", "process"] = "power")
     if durability not in {"power", "process"}:
         msg = f"durability is 'power' or 'process', got {durability!r}."
         raise ConfigurationError(msg)
-    scheme = urlsplit(place).scheme
+    check_mode(mode)
+    scheme = place.partition(":")[0].lower() if ":" in place else ""
     if scheme == "memory":
         from wfe.providers.memory import MemoryProvider
 
-        return MemoryProvider()
+        if mode != "create":
+            raise no_store(place, "what is in memory ends with its process")
+        return MemoryProvider(clock=clock)
     if scheme == "sqlite":
         from wfe.providers.sqlite import SQLiteProvider
 
-        return SQLiteProvider(_path_of(place), durability=durability)
+        return SQLiteProvider(_checked(place), durability=durability, mode=mode, clock=clock)
     if scheme in {"postgresql", "postgres"}:
         from wfe.providers.postgres import PostgresProvider
 
-        return PostgresProvider(place, durability=durability)
+        return PostgresProvider(place, durability=durability, mode=mode)
     what = f"the scheme {scheme!r}" if scheme else f"{place!r} (no URL)"
     msg = f"No provider serves {what}. Supported: {_SUPPORTED}."
     raise ConfigurationError(msg)
@@ -70,9 +86,9 @@ def refuse_foreign(setting: str, chosen: Provider, store: Provider) -> None:
     raise ConfigurationError(msg)
 
 
-def _path_of(url: str) -> str:
-    """Read SQLAlchemy's slashes: three for a relative path, four for an absolute one."""
-    rest = url.removeprefix("sqlite:")
+def _checked(url: str) -> str:
+    """Make sure of SQLAlchemy's slashes: three for a relative path, four for an absolute one."""
+    rest = url.partition(":")[2]
     if not rest.startswith("///") or rest == "///":
         msg = (
             f"{url!r} names no file. Write sqlite:///relative.db (three slashes), sqlite:////absolute/path.db "
@@ -80,4 +96,4 @@ def _path_of(url: str) -> str:
             "sqlite:///:memory:."
         )
         raise ConfigurationError(msg)
-    return rest[3:].partition("?")[0]
+    return f"sqlite:{rest}"

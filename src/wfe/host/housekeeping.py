@@ -22,6 +22,8 @@ _log = logging.getLogger("wfe.host")
 _PORTION = 1000
 _FORGET_EVERY = 60
 _SHORTEST = 1.0
+_LONGEST = 60.0
+"""Seconds between two rounds, however long sessions live."""
 
 
 class Housekeeping:
@@ -30,7 +32,7 @@ class Housekeeping:
     def __init__(self, core: HostCore, membership: Membership, settings: Settings) -> None:
         self._core = core
         self._membership = membership
-        self._interval = max(_SHORTEST, settings.lease_ttl.total_seconds() / 3)
+        self._interval = max(_SHORTEST, min(settings.lease_ttl.total_seconds() / 3, _LONGEST))
         self._retention = settings.event_retention // timedelta(microseconds=1)
         self._task: asyncio.Task[None] | None = None
         self._rounds = 0

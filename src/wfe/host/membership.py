@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from wfe.host.ending import all_of
 from wfe.host.session import Renewal, Session
+from wfe.host.system import steady
 from wfe.model.errors import ProviderUnavailable
 from wfe.model.repetition import Repetition
 from wfe.ports.hints import Hint, HintKind
@@ -94,7 +95,7 @@ class Membership:
             self._lease,
             self._core.entropy.new_id(),
             ttl=self._settings.lease_ttl,
-            clock=self._core.clock,
+            clock=steady(self._core.clock),
             stall_limit=self._settings.loop_stall_limit.total_seconds(),
             lost=self.lost,
             renewal=self._renewal,

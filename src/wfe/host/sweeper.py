@@ -93,6 +93,7 @@ class Sweeper:
             core.residents.look()
             room = min(core.room, _CLAIM_AT_ONCE)
             reply = await core.taking.claim(room)  # without room too: it tells of the time ahead
+            core.alarms.look_again()
             again = 0 < room == len(reply.instances)
             if core.room == 0:
                 core.taking.left_some()

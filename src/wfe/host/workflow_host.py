@@ -24,7 +24,7 @@ from wfe.host.settings import (
     positive,
 )
 from wfe.host.starting import submit_start
-from wfe.host.system import SystemClock, SystemEntropy
+from wfe.host.system import SystemClock, SystemEntropy, session_ttl
 from wfe.model.definition import WorkflowDefinition
 from wfe.model.document import Limits, check_size, encode_typed
 from wfe.model.durations import DurationLike, to_timedelta
@@ -86,6 +86,7 @@ class WorkflowHost(Looking):
             max_processes: Size of the pool for bodies marked `executor="process"`; one per core when left out.
             max_active: Instances held in memory at once. More can be started: they wait in the store for room.
             step_factory: Makes the object for a `StepBody` class; it is called without arguments when left out.
+            clock: Time for tests, also of the memory or SQLite store that is made from `url`.
             name: A label for people. Identity is random for every start.
             lease_ttl: How long a host that has died, or is cut off, keeps its instances.
             sweep_interval: How often the store is asked what is due.
@@ -98,7 +99,7 @@ class WorkflowHost(Looking):
         Raises:
             ConfigurationError: The URL or a setting is not possible, or the backends do not go together.
         """
-        provider = connect(url, durability=durability)
+        provider = connect(url, durability=durability, clock=clock)
         for setting, place in (("lease", lease), ("lifecycle", lifecycle)):
             if place is not None and place != url:
                 refuse_foreign(setting, connect(place, durability=durability), provider)
@@ -110,7 +111,7 @@ class WorkflowHost(Looking):
             max_processes=max_processes,
             max_active=at_least_one(max_active, "max_active"),
             step_factory=step_factory,
-            lease_ttl=positive(lease_ttl, "lease_ttl"),
+            lease_ttl=session_ttl(positive(lease_ttl, "lease_ttl"), clock, provider),
             sweep_interval=positive(sweep_interval, "sweep_interval"),
             cancel_grace=positive(cancel_grace, "cancel_grace", zero=True),
             loop_stall_limit=positive(loop_stall_limit, "loop_stall_limit"),

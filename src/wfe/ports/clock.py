@@ -6,7 +6,7 @@ from typing import Protocol
 
 from wfe.model.moment import Moment
 
-__all__ = ["Clock", "Entropy"]
+__all__ = ["Clock", "Entropy", "is_moved_by_hand"]
 
 
 class Clock(Protocol):
@@ -19,6 +19,14 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Give seconds since some fixed point; never goes back."""
         ...
+
+
+def is_moved_by_hand(clock: Clock) -> bool:
+    """Tell whether somebody moves a clock (its attribute `moved_by_hand`), while other things happen in real time.
+
+    What such a clock says is the time of delays and limits, but not for how long this process has been silent.
+    """
+    return bool(getattr(clock, "moved_by_hand", False))
 
 
 class Entropy(Protocol):

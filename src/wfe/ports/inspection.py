@@ -13,10 +13,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import msgspec
 
 from wfe.model.definition import DefinitionKey
+from wfe.model.errors import ConfigurationError
 from wfe.model.moment import Moment
 from wfe.ports.store import ErrorRow, InboxRow, ItemsRow, LogRow, ParentLink, PointerRow
 
-__all__ = ["Damage", "InspectableStore", "Inspector", "OverlookedEvent", "StoredInstance"]
+__all__ = ["Damage", "InspectableStore", "Inspector", "OverlookedEvent", "StoredInstance", "not_inspectable"]
 
 
 class OverlookedEvent(NamedTuple):
@@ -105,11 +106,19 @@ class InspectableStore(Protocol):
     """A store that can be checked."""
 
     async def inspect(self, inspector: Inspector) -> None:
-        """Show everything that is kept, while hosts may be writing.
+        """Show everything that is kept, while hosts may be writing. The store need not be open for this.
 
         All rows of an instance are of one moment (one read transaction for a few instances at a time).
 
         Raises:
+            ConfigurationError: There is no store.
             ProviderUnavailable: The backend did not answer; not everything was shown.
         """
         ...
+
+
+def not_inspectable(store: object) -> ConfigurationError:
+    """Give the error for a store that cannot be checked."""
+    return ConfigurationError(
+        f"A {type(store).__qualname__} cannot be checked: it has no `inspect` (see wfe.ports.inspection)."
+    )

@@ -16,16 +16,16 @@ async def fsck(place: Store | Provider | str) -> list[Finding]:
     Hosts may be at work on it. Nothing is written.
 
     Args:
-        place: An open store, the provider of one, or a URL, which is opened and closed again.
+        place: A store, its provider or its URL. The built-in stores are read whether they are open or not.
 
     Raises:
-        ConfigurationError: The place is not possible, or its store does not offer to be inspected.
+        ConfigurationError: There is no store, or one that does not offer to be inspected.
         ProviderUnavailable: The backend did not answer.
     """
     if not isinstance(place, str):
         store = place.store if isinstance(place, Provider) else place
         return (await check_store(store)).findings
-    store = connect(place).store
+    store = connect(place, mode="read").store
     await store.open()
     try:
         return (await check_store(store)).findings

@@ -15,8 +15,12 @@ class TestClock:
     """Virtual wall and monotonic time.
 
     `advance` moves both, as time does; `set_wall` moves the wall clock alone, as an administrator does.
+
+    A host that is given one gives it to the memory or SQLite store that it makes from its URL. Its delays, retries and
+    limits of workflows then come when the clock is moved; its session does not end by that.
     """
 
+    moved_by_hand = True
     __test__ = False  # its name looks like a test class to collectors
 
     def __init__(self, start: datetime = _START) -> None:

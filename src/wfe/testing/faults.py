@@ -10,6 +10,7 @@ from typing import TypeVar
 from wfe.model.definition import DefinitionKey
 from wfe.model.errors import ProviderUnavailable
 from wfe.model.moment import Moment
+from wfe.ports.inspection import InspectableStore, Inspector, not_inspectable
 from wfe.ports.store import (
     Batch,
     ClaimReply,
@@ -176,6 +177,12 @@ class FaultyStore:
         return await self._pass(
             "purge", lambda: self.inner.purge(ids=ids, status=status, ended_before=ended_before, limit=limit)
         )
+
+    async def inspect(self, inspector: Inspector) -> None:
+        inner = self.inner
+        if not isinstance(inner, InspectableStore):
+            raise not_inspectable(inner)
+        await self._pass("inspect", lambda: inner.inspect(inspector))
 
     async def drop_events(self, before: Moment, limit: int = 1000) -> int:
         return await self._pass("drop_events", lambda: self.inner.drop_events(before, limit))

@@ -48,14 +48,14 @@ _PATIENCE_MS = 60_000
 class Terminal:
     """A terminal of 30 lines with 100 columns, and a command in it."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
         self.text = ""
         self._process = subprocess.Popen(
             [sys.executable, "-c", TAKE_TERMINAL, WFE, *arguments],
             cwd=folder,
-            env=environment(TERM="xterm-256color", LANG="C.UTF-8"),
+            env=environment(**{"TERM": "xterm-256color", "LANG": "C.UTF-8"} | variables),
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -110,8 +110,8 @@ def open_terminal(folder: Path) -> Iterator[Callable[..., Terminal]]:
     (folder / "tree.yaml").write_text(PIPELINE, encoding="utf-8")
     opened: list[Terminal] = []
 
-    def make(*arguments: str) -> Terminal:
-        opened.append(Terminal(folder, *arguments))
+    def make(*arguments: str, **variables: str) -> Terminal:
+        opened.append(Terminal(folder, *arguments, **variables))
         return opened[-1]
 
     yield make
@@ -169,3 +169,46 @@ def test_ctrl_c_at_the_terminal_saves_the_run(folder: Path, open_terminal: Calla
     assert terminal.last_frame[-1] == "Resume it with: wfe run --resume brave"
     assert terminal.text.rfind("\x1b[?25h") > terminal.text.rfind("\x1b[?25l")
     assert resumed.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    ],
+    ids=["ascii", "latin-1", "posix"],
+)
+def test_a_terminal_without_the_characters_gets_plain_lines(
+    folder: Path, open_terminal: Callable[..., Terminal], variables: dict[str, str]
+) -> None:
+    """The run ends as at any other terminal; what cannot be shown stands there as an escape."""
+    sign = "workflow: {id: sign, version: 1, steps: [{name: one, config: {run: echo so ✓}}]}"
+    (folder / "sign.yaml").write_text(sign, encoding="utf-8")
+    terminal = open_terminal("run", "sign.yaml", "--name", "brave", **variables)
+
+    code = terminal.end()
+
+    assert code == 0, terminal.text
+    lines = terminal.text.split("\r\n")
+    assert lines[2] == r"one | so \u2713"
+    assert lines[-2].startswith("Complete in ")
+    assert "\x1b[?25l" not in terminal.text
+
+
+def test_a_run_that_breaks_gives_the_cursor_back(folder: Path, open_terminal: Callable[..., Terminal]) -> None:
+    """Whatever happens after the tree has begun to live: here reading the run fails, once it is shown."""
+    (folder / "sitecustomize.py").write_text(
+        "from wfe.cli.session import Session\n"
+        "async def broken(*_):\n    raise LookupError('planted')\n"
+        "Session.follow = broken\n",
+        encoding="utf-8",
+    )
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    terminal = open_terminal("run", "tree.yaml", "-c", "code=0", PYTHONPATH=path)
+
+    code = terminal.end()
+
+    assert code == 4, terminal.text
+    assert terminal.text.rfind("\x1b[?25h") > terminal.text.rfind("\x1b[?25l") >= 0

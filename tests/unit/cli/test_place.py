@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from wfe.cli.exits import CommandError
-from wfe.cli.place import DEFAULT_URL, ready_place, resume_command, shown_url
+from wfe.cli.place import DEFAULT_URL, make_ready, reading, resume_command, shown_url
+from wfe.model.errors import ConfigurationError
 
 
 def test_the_default_store_gets_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`.wfe` is made where it is missing, and git is told to leave it alone."""
     monkeypatch.chdir(tmp_path)
 
-    ready_place(DEFAULT_URL, create=True)
-    ready_place(DEFAULT_URL, create=True)
+    make_ready(DEFAULT_URL)
+    make_ready(DEFAULT_URL)
 
     assert (tmp_path / ".wfe" / ".gitignore").read_text(encoding="utf-8") == "*\n"
 
@@ -26,27 +28,26 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytes
     (tmp_path / ".wfe").touch()
 
     with pytest.raises(CommandError) as caught:
-        ready_place(DEFAULT_URL, create=True)
+        make_ready(DEFAULT_URL)
 
     assert str(tmp_path / ".wfe") in str(caught.value)
     assert "File exists" in str(caught.value)
     assert "--db" in str(caught.value)
 
 
-def test_looking_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("url", [DEFAULT_URL, "memory:", "sqlite:///:memory:"])
+def test_looking_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """A command that only looks refuses a place where nothing is, and leaves nothing there."""
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(CommandError, match="There is no store"):
-        ready_place(DEFAULT_URL, create=False)
+    async def look() -> None:
+        async with reading(url):
+            pass
+
+    with pytest.raises(ConfigurationError, match="There is no wfe store at"):
+        asyncio.run(look())
 
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("url", ["memory:", "sqlite:///:memory:", "postgresql://host/db"])
-def test_stores_without_a_file_are_taken_as_they_are(url: str) -> None:
-    """Whether they are there is found out by their provider."""
-    assert ready_place(url, create=False) == url
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from wfe.executors.shell.output import StreamReader
+from wfe.executors.shell.values import encoded
 from wfe.ports.executor import CancelSignal
 
 __all__ = ["Command", "CommandEnd", "LaunchedCommand"]
@@ -308,7 +309,7 @@ def _encode(command: Command) -> bytes:
         *command.arguments,
         *(f"{name}={value}" for name, value in command.environment.items()),
     ]
-    body = b"\0".join(os.fsencode(field) for field in fields)
+    body = b"\0".join(encoded(field) for field in fields)
     return b"%d\n%b" % (len(body), body)
 
 

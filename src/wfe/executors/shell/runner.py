@@ -16,7 +16,7 @@ from wfe.executors.shell.environment import LARGE_VALUE_BYTES
 from wfe.executors.shell.errors import ShellStepError
 from wfe.executors.shell.output import MAX_OUTPUT_BYTES, OutputSet, StreamReader
 from wfe.executors.shell.process import TOKEN, Command, CommandEnd, LaunchedCommand
-from wfe.executors.shell.values import RawOutput, read_output_file
+from wfe.executors.shell.values import RawOutput, encoded, read_output_file
 from wfe.ports.executor import CancelSignal
 
 __all__ = ["DEFAULT_GRACE", "ShellOutcome", "ShellSpec", "run_shell"]
@@ -176,7 +176,7 @@ def _command(spec: ShellSpec, program: str, directory: str, scratch: Path) -> Co
     stdin = os.devnull
     if spec.stdin is not None:
         stdin = str(scratch / "stdin")
-        Path(stdin).write_bytes(os.fsencode(spec.stdin))
+        Path(stdin).write_bytes(encoded(spec.stdin))
     return Command(
         arguments=[program, *_options(spec.shell), _script(spec, prelude, directory, scratch)],
         environment=variables | expressions,
@@ -202,19 +202,19 @@ def _script(spec: ShellSpec, prelude: str, directory: str, scratch: Path) -> str
         raise _not_started("the script holds a NUL character")
     path = scratch / "script"
     # On the first line, so that the shell's messages name the author's line numbers.
-    path.write_bytes(os.fsencode(prelude + spec.run))
+    path.write_bytes(encoded(prelude + spec.run))
     return str(path)
 
 
 def _move_large_values(variables: dict[str, str], scratch: Path) -> None:
     """Pass values that the system would refuse by file: `NAME_FILE` instead of `NAME`."""
-    sizes = {name: len(os.fsencode(value)) for name, value in variables.items()}
+    sizes = {name: len(encoded(value)) for name, value in variables.items()}
     total = sum(sizes.values())
     for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
         if sizes[name] <= LARGE_VALUE_BYTES and total <= _MAX_ENVIRONMENT_BYTES:
             break
         path = scratch / f"value-{name}"
-        path.write_bytes(os.fsencode(variables.pop(name)))
+        path.write_bytes(encoded(variables.pop(name)))
         variables[f"{name}_FILE"] = str(path)
         total -= sizes[name]
 
@@ -226,7 +226,7 @@ def _prelude(expressions: dict[str, str], scratch: Path) -> str:
     for name, value in sorted(expressions.items(), key=lambda item: len(item[1])):
         if "\0" in value:
             raise _not_started(f"the value of an expression ({name}) holds a NUL character")
-        data = os.fsencode(value)
+        data = encoded(value)
         total += len(data)
         if len(data) <= LARGE_VALUE_BYTES and total <= _MAX_ENVIRONMENT_BYTES:
             continue

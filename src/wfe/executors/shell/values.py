@@ -9,7 +9,15 @@ from wfe.executors.shell.errors import ShellStepError
 from wfe.executors.shell.output import MAX_OUTPUT_BYTES, is_output_name
 from wfe.model.value_types import parse_json, typed_value, value_by_form
 
-__all__ = ["RawOutput", "read_output_file"]
+__all__ = ["RawOutput", "encoded", "read_output_file"]
+
+
+def encoded(text: str) -> bytes:
+    """Give a text as commands get it: UTF-8, whatever the locale of this process has a place for.
+
+    What came from the system as bytes of no known meaning goes back as those bytes.
+    """
+    return text.encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from wfe.host.fsck.history import History
 from wfe.host.fsck.reading import Contents
 from wfe.host.fsck.state import state_problems
 from wfe.model.definition import WorkflowDefinition
-from wfe.model.errors import ConfigurationError, DefinitionError
-from wfe.ports.inspection import Damage, InspectableStore, StoredInstance
+from wfe.model.errors import DefinitionError
+from wfe.ports.inspection import Damage, InspectableStore, StoredInstance, not_inspectable
 from wfe.ports.store import ErrorRow, LogRow, Store
 
 __all__ = ["Report", "check_store"]
@@ -33,16 +33,14 @@ class Report:
 
 
 async def check_store(store: Store) -> Report:
-    """Check the rules over everything that an open store keeps. Writes nothing; hosts may be at work on it.
+    """Check the rules over everything that a store keeps. Writes nothing; hosts may be at work on it.
 
     Raises:
         ConfigurationError: The store does not offer to be inspected.
         ProviderUnavailable: The backend did not answer.
     """
     if not isinstance(store, InspectableStore):
-        raise ConfigurationError(
-            f"A {type(store).__qualname__} cannot be checked: it has no `inspect` (see wfe.ports.inspection)."
-        )
+        raise not_inspectable(store)
     check = _Check()
     await store.inspect(check)
     return check.report()

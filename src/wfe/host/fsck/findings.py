@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -40,6 +41,7 @@ RULES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Rules that are checked, by name (the names of `docs/guarantees.md`), and what is true where one is kept."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Problem(NamedTuple):
@@ -73,7 +75,16 @@ class Finding:
 
 def see_rows(table: str, instance_id: str) -> str:
     """Give the statement that shows rows of an instance, for a session whose path has the store's schema."""
-    quoted = "'" + instance_id.replace("'", "''") + "'"
+    found = _is_id(instance_id)
     if table == "instance":
-        return f"SELECT * FROM instance WHERE id = {quoted}"  # noqa: S608 - shown to people, never run
-    return f"SELECT * FROM {table} WHERE n = (SELECT n FROM instance WHERE id = {quoted})"  # noqa: S608 - as above
+        return f"SELECT * FROM instance WHERE {found}"  # noqa: S608 - shown to people, never run
+    return f"SELECT * FROM {table} WHERE n = (SELECT n FROM instance WHERE {found})"  # noqa: S608 - as above
+
+
+def _is_id(instance_id: str) -> str:
+    """Give the condition in one line, which every database understands."""
+    quoted = "'" + instance_id.replace("'", "''") + "'"
+    if not _CONTROL.search(quoted):
+        return f"id = {quoted}"
+    pattern = _CONTROL.sub("_", re.sub("([%_!])", r"!\1", quoted))
+    return f"id LIKE {pattern} ESCAPE '!'"

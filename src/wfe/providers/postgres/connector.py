@@ -105,7 +105,8 @@ class Connector:
 
 
 def _settings(place: Place) -> dict[str, str]:
-    return {
+    reads = {"default_transaction_read_only": "on"} if place.mode == "read" else {}
+    return reads | {
         # The functions rely on it: every statement sees what was committed before it.
         "default_transaction_isolation": "read committed",
         "statement_timeout": str(_milliseconds(place.statement_timeout)),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from wfe.providers.postgres.place import Place
 
-__all__ = ["Kind", "client", "connection_errors", "kind_of", "took_too_long", "translate"]
+__all__ = ["Kind", "client", "connection_errors", "is_refused_write", "kind_of", "took_too_long", "translate"]
 
 
 class Kind(Enum):
@@ -35,6 +35,8 @@ class Kind(Enum):
 _CANCELLED = "57014"
 """A statement was cancelled, by an administrator or because it took too long."""
 
+_READ_ONLY = "25006"
+
 # SQLSTATE codes, or their first characters: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _BY_STATE = (
     ("22", Kind.DATA),
@@ -46,7 +48,7 @@ _BY_STATE = (
     ("42P05", Kind.STATEMENT_CACHE),
     ("08P01", Kind.STATEMENT_CACHE),  # bind message of another statement: what such a pooler makes of it
     ("08", Kind.LOST),
-    ("25006", Kind.LOST),  # read-only: a standby; the next connection may reach the new primary
+    (_READ_ONLY, Kind.LOST),  # read-only: a standby; the next connection may reach the new primary
     ("25P03", Kind.LOST),
     ("53", Kind.LOST),  # out of connections, memory or disk
     ("57", Kind.LOST),  # shutdown, crash, starting up, idle too long
@@ -58,6 +60,8 @@ _BY_STATE = (
     ("42501", Kind.CONFIGURATION),  # a right is missing
     ("42P01", Kind.CONFIGURATION),  # no such table: dropped, or never made
     ("42883", Kind.CONFIGURATION),  # no such function
+    ("42703", Kind.CONFIGURATION),  # no such column
+    ("42704", Kind.CONFIGURATION),  # no such setting: an option of the URL that nobody knows
 )
 
 
@@ -102,6 +106,11 @@ def kind_of(error: BaseException) -> Kind:
 def took_too_long(error: BaseException) -> bool:
     """Tell whether the server gave up a statement: after the time that it works on one, or as an administrator said."""
     return getattr(error, "sqlstate", None) == _CANCELLED
+
+
+def is_refused_write(error: BaseException) -> bool:
+    """Tell whether the server refused to write in a transaction that only reads."""
+    return getattr(error, "sqlstate", None) == _READ_ONLY
 
 
 def translate(error: BaseException, place: Place, doing: str, *, within: float | None = None) -> WfeError:

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, url
 from zlib import crc32
 
 from wfe.model.errors import ConfigurationError
+from wfe.ports.provider import StoreMode
 
 __all__ = ["Place"]
 
@@ -42,11 +43,13 @@ class Place:
     """How long the server keeps a transaction open, with its locks, for a host that says nothing any more."""
     keepalive: timedelta = timedelta(seconds=30)
     """Silence after which both sides ask whether the other one is still there."""
+    mode: StoreMode = "create"
+    """What opening the store may do."""
     direct: tuple[str, int] | None = None
     """Host and port that lead past a pooler: hints and renewals go there."""
 
     @staticmethod
-    def of(url: str) -> Place:
+    def of(url: str, mode: StoreMode = "create") -> Place:
         """Read a URL such as `postgresql://user@host/database?schema=orders&pool_size=8`.
 
         Options of ours: `schema`, `pool_size`, `statement_cache_size`, `direct` (host:port), and in seconds
@@ -56,11 +59,12 @@ class Place:
         Raises:
             ConfigurationError: It is no such URL, or an option has no possible value.
         """
-        parts = urlsplit(url)
+        parts = _split(url)
         if parts.scheme not in _SCHEMES:
             raise ConfigurationError(
                 f"{_without_password(url)!r} is no PostgreSQL URL; expected postgresql://user@host:port/database."
             )
+        _check_hosts(parts, url)
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         schema = options.pop("schema", Place.schema)
         pool_size = _whole_number(options, "pool_size", Place.pool_size, 1, _LARGEST_POOL)
@@ -89,6 +93,7 @@ class Place:
             statement_timeout=statement_timeout,
             idle_in_transaction_timeout=idle,
             keepalive=keepalive,
+            mode=mode,
             direct=direct,
         )
 
@@ -119,6 +124,34 @@ class Place:
         return f"wfe_{self.schema}"
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:  # a bracket without its other half
+        # The URL cannot be shown: where its password is cannot be told.
+        raise ConfigurationError(
+            f"The PostgreSQL URL cannot be read: {error}. Expected postgresql://user@host:port/database, with an IPv6 "
+            "address in brackets."
+        ) from None
+
+
+def _check_hosts(parts: SplitResult, url: str) -> None:
+    """Make sure that what stands behind the colon of each host is a port."""
+    for host in parts.netloc.rpartition("@")[2].split(","):
+        port = host.rpartition("]")[2].partition(":")[2]
+        if port and not _is_port(port):
+            # With an @ elsewhere, it may be a piece of a password.
+            what = f"{port!r} in {url!r}" if "@" not in url else "What stands behind the host in the PostgreSQL URL"
+            raise ConfigurationError(
+                f"{what} is no port; expected postgresql://user@host:port/database with a number from 1 to "
+                f"{_LARGEST_PORT}. A / or @ in a password is written %2F or %40."
+            )
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and 0 < int(text) <= _LARGEST_PORT
+
+
 def _whole_number(options: dict[str, str], name: str, default: int, least: int, most: int) -> int:
     text = options.pop(name, None)
     if text is None:
@@ -140,7 +173,7 @@ def _address(text: str | None) -> tuple[str, int] | None:
     if text is None:
         return None
     host, colon, port = text.rpartition(":")
-    if not (host and colon and port.isascii() and port.isdecimal() and 0 < int(port) <= _LARGEST_PORT):
+    if not (host and colon and _is_port(port)):
         raise ConfigurationError(
             f"direct={text!r} in the PostgreSQL URL: expected host:port of the server itself, past the pooler."
         )

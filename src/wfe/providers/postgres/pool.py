@@ -14,8 +14,9 @@ from uuid import uuid4
 
 from wfe.model.errors import ProviderUnavailable, WfeError
 from wfe.model.repetition import Repetition
+from wfe.ports.provider import only_read
 from wfe.providers.postgres.connector import CONNECT_SECONDS, Connector
-from wfe.providers.postgres.faults import Kind, connection_errors, kind_of, took_too_long, translate
+from wfe.providers.postgres.faults import Kind, connection_errors, is_refused_write, kind_of, took_too_long, translate
 from wfe.providers.postgres.place import Place
 
 if TYPE_CHECKING:
@@ -101,7 +102,15 @@ class Pool:
         """Whether work is allowed."""
         return not self._closing
 
-    async def run(self, doing: str, work: Work[T], *, first: bool = False, at_once: timedelta | None = None) -> T:
+    async def run(
+        self,
+        doing: str,
+        work: Work[T],
+        *,
+        first: bool = False,
+        at_once: timedelta | None = None,
+        within: timedelta | None = None,
+    ) -> T:
         """Do some work on a connection, again on another one if that is lost.
 
         Args:
@@ -109,6 +118,7 @@ class Pool:
             work: Gets the connection, and how often it was tried before.
             first: It need not wait for reads to end.
             at_once: How long one try may take; by default as long as the server works on one statement.
+            within: How long to try to reach the server, if that is less than the place's limit.
 
         Raises:
             ProviderUnavailable: No answer within the limit; what was asked may or may not have happened.
@@ -116,14 +126,17 @@ class Pool:
             DataError: A value cannot be stored. Nothing was written.
             WfeError: The server refuses for a reason that is not known here.
         """
-        retry = Retry(self._limit)
+        limit = self._limit if within is None else min(self._limit, within.total_seconds())
+        retry = Retry(limit)
         errors = connection_errors()
         while True:
             try:
                 result = await self._try(doing, work, retry, first=first, at_once=at_once)
             except errors as error:
+                if self.place.mode == "read" and is_refused_write(error):
+                    raise only_read(self.place.url) from error
                 if not self._may_try_again(error) or self._is_in_vain(error, retry) or not await retry.pause():
-                    raise translate(error, self.place, doing) from error
+                    raise translate(error, self.place, doing, within=limit) from error
                 if self._trouble.again():
                     _log.warning(
                         "PostgreSQL at %s: could not %s, trying again (failure %d in a row): %s",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from wfe.model.errors import ConfigurationError
+from wfe.ports.provider import StoreMode, check_mode
 from wfe.providers.postgres.connector import Connector
 from wfe.providers.postgres.hints import PostgresHints
 from wfe.providers.postgres.lease import PostgresLease
@@ -29,15 +30,20 @@ class PostgresProvider:
         durability: `"power"`: what is acknowledged survives whatever the server survives, as its own settings say.
             `"process"`: commits do not wait for the server's disk (`synchronous_commit=off`); a crash of this process
             loses nothing, one of the server up to about half a second of what was acknowledged, never half a commit.
+        mode: What opening may do: `create` schema and tables where there are none; `write` what is there; or only
+            `read`, which needs no other right. A host needs one of the first two.
 
     Raises:
         ConfigurationError: The URL or an option is not possible. That asyncpg is missing shows when the store opens.
     """
 
-    def __init__(self, url: str, *, durability: Literal["power", "process"] = "power") -> None:
+    def __init__(
+        self, url: str, *, durability: Literal["power", "process"] = "power", mode: StoreMode = "create"
+    ) -> None:
         if durability not in ("power", "process"):
             raise ConfigurationError(f'durability={durability!r} is not possible; expected "power" or "process".')
-        place = Place.of(url)
+        check_mode(mode)
+        place = Place.of(url, mode)
         connector = Connector(place)
         pool = Pool(connector)
         self.url = place.url

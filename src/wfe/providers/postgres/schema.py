@@ -10,12 +10,13 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from wfe.model.errors import ConfigurationError
+from wfe.ports.provider import no_store, older_store
 from wfe.providers.postgres.place import Place
 
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["Migration", "migrate", "migrations"]
+__all__ = ["Migration", "is_up_to_date", "migrate", "migrations"]
 
 _MIGRATION_LOCK = 0x776665
 _FILE_NAME = re.compile(r"(\d{4})_\w+\.sql")
@@ -44,14 +45,30 @@ def migrations() -> tuple[Migration, ...]:
     return tuple(sorted(found, key=lambda migration: migration.number))
 
 
+async def is_up_to_date(connection: asyncpg.Connection, place: Place) -> bool:
+    """Tell whether there is nothing to migrate; where nothing may be made or changed, there has to be nothing.
+
+    Raises:
+        ConfigurationError: There is no store, or an older one, and the mode does not allow to change that; or a newer
+            one; or the server's settings would break what the functions rely on.
+    """
+    version, newest = await _version(connection, place), migrations()[-1].number
+    if place.mode != "create" and not version:
+        raise no_store(place.url, f"the database has no schema {place.schema!r} with tables of wfe")
+    if place.mode == "read":
+        if version < newest:
+            raise older_store(place.url, version, newest)
+        return True
+    await _check_isolation(connection, place)
+    return version == newest
+
+
 async def migrate(connection: asyncpg.Connection, place: Place) -> None:
     """Bring the schema up to date: each migration in a transaction of its own, one host at a time.
 
     Raises:
-        ConfigurationError: The schema is newer than this program, or the server's settings would break what the
-            functions rely on. Nothing was changed.
+        ConfigurationError: The schema is newer than this program. Nothing was changed.
     """
-    await _check_isolation(connection, place)
     known = migrations()
     if await _version(connection, place) == known[-1].number:
         return

@@ -29,11 +29,13 @@ from wfe.providers.postgres.lifecycle import PostgresLifecycle
 from wfe.providers.postgres.plans import Plans
 from wfe.providers.postgres.pool import Pool
 from wfe.providers.postgres.reads import Reads
-from wfe.providers.postgres.schema import migrate
+from wfe.providers.postgres.schema import is_up_to_date, migrate
 from wfe.providers.postgres.upkeep import Upkeep
 
 __all__ = ["PostgresStore"]
 
+_READERS_PATIENCE = timedelta(seconds=5)
+"""Somebody waits for the answer, and asks again if need be: a host would have to go on by itself."""
 _LONGEST_MIGRATION = timedelta(hours=1)
 
 
@@ -53,11 +55,17 @@ class PostgresStore:
         self._pool.open()
         place = self._pool.place
         try:
-            await self._pool.run(
-                "bring the schema up to date",
-                lambda connection, _: migrate(connection, place),
-                at_once=_LONGEST_MIGRATION,
+            is_new = await self._pool.run(
+                "open the store",
+                lambda connection, _: is_up_to_date(connection, place),
+                within=_READERS_PATIENCE if place.mode == "read" else None,
             )
+            if not is_new:
+                await self._pool.run(
+                    "bring the schema up to date",
+                    lambda connection, _: migrate(connection, place),
+                    at_once=_LONGEST_MIGRATION,
+                )
         except BaseException:
             await self._pool.close()
             raise

@@ -63,6 +63,13 @@ CALLED_AFTER = (
     "AND (i.wake_at IS NULL OR i.wake_at > ?3 OR i.status = 'suspended') "
     "AND EXISTS (SELECT 1 FROM inbox b WHERE b.n = c.n) ORDER BY c.n LIMIT ?4"
 )
+# What a dead session still holds: it is as good as free, and is made so by the next that may write.
+LEFT_AFTER = (
+    f"SELECT place, n FROM (SELECT CASE WHEN wake_at <= :now AND status <> 'suspended' THEN wake_at ELSE {_LAST} END "
+    "AS place, n FROM instance i WHERE owner = :owner AND ended_at IS NULL AND ((wake_at <= :now AND "
+    "status <> 'suspended') OR EXISTS (SELECT 1 FROM inbox b WHERE b.n = i.n))) "
+    "WHERE (place, n) > (:since, :number) ORDER BY place, n LIMIT :limit"
+)
 UNCLAIMED = (
     "SELECT id, definition, blocked_reason, activations, "
     "EXISTS (SELECT 1 FROM inbox b WHERE b.n = instance.n AND b.message IS NOT NULL) FROM instance WHERE n = ?"
@@ -106,13 +113,29 @@ class Claims:
             now, taken = self._take(connection, session, search)
         return ClaimReply(now, taken, self._next_wake(connection, now), connection.execute(NEXT_EVENT).fetchone()[0])
 
+    def bury_and_list(
+        self, connection: sqlite3.Connection, limit: int, after: tuple[Moment, int] | None
+    ) -> list[UnclaimedRow]:
+        """List a page of what is due and unheld, when what dead sessions held has been made so."""
+        with relaxed(connection):
+            self._bury(connection)
+        return self._due_places(connection, store_time(connection, self.clock), limit, after, ())
+
     def unclaimed(
         self, connection: sqlite3.Connection, limit: int, after: tuple[Moment, int] | None
     ) -> list[UnclaimedRow]:
-        """List a page of what is due and unheld, longest due first."""
-        with relaxed(connection):
-            self._bury(connection)
+        """List a page of what is due and unheld, longest due first. Writes nothing."""
         now = store_time(connection, self.clock)
+        return self._due_places(connection, now, limit, after, find_dead(connection, self.place, now))
+
+    def _due_places(
+        self,
+        connection: sqlite3.Connection,
+        now: Moment,
+        limit: int,
+        after: tuple[Moment, int] | None,
+        dead: Iterable[int],
+    ) -> list[UnclaimedRow]:
         since, number = after or (-1, 0)
         places: list[tuple[Moment, int]] = []
         for definition in all_definitions(connection):
@@ -120,6 +143,9 @@ class Claims:
             places += connection.execute(DUE_AFTER, (definition, since, now, limit)).fetchall()
             beyond = number if since == _LAST else 0
             places += connection.execute(CALLED_AFTER, (definition, beyond, now, limit)).fetchall()
+        for session in dead:
+            given = {"owner": session, "now": now, "since": since, "number": number, "limit": limit}
+            places += connection.execute(LEFT_AFTER, given).fetchall()
         return [self._unclaimed_row(connection, place) for place in sorted(places)[:limit]]
 
     def _unclaimed_row(self, connection: sqlite3.Connection, place: tuple[Moment, int]) -> UnclaimedRow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 from urllib.parse import quote
@@ -25,6 +25,7 @@ __all__ = [
     "connect",
     "relaxed",
     "roll_back",
+    "settle",
     "snapshot",
     "writing",
 ]
@@ -40,8 +41,18 @@ _CACHE_KIB = 16_384
 _open: set[sqlite3.Connection] = set()
 
 
-def connect(place: Place, durability: Durability, *, writes: bool) -> sqlite3.Connection:
-    """Open a connection for use by one thread at a time."""
+def connect(
+    place: Place,
+    durability: Durability,
+    *,
+    writes: bool,
+    first: Callable[[sqlite3.Connection, Place], object] | None = None,
+) -> sqlite3.Connection:
+    """Open a connection for use by one thread at a time.
+
+    Args:
+        first: Looks whether the file is the right one, before anything is done to it.
+    """
     connection = sqlite3.connect(
         # Never make a file here: `create` does, with its mode.
         MEMORY if place.path is None else f"file:{quote(str(place.path))}?mode=rw",
@@ -52,19 +63,26 @@ def connect(place: Place, durability: Durability, *, writes: bool) -> sqlite3.Co
         cached_statements=256,
     )
     try:
+        if first is not None:
+            first(connection, place)
         _use_wal(connection, place)
         connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        connection.execute("PRAGMA trusted_schema = OFF")
         if not writes:
             connection.execute("PRAGMA query_only = ON")
+        settle(connection)
     except BaseException:
         connection.close()
         raise
-    _open.add(connection)
     return connection
+
+
+def settle(connection: sqlite3.Connection) -> None:
+    """Give a new connection what holds for all of them, and keep it from being closed by the child of a fork."""
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    _open.add(connection)
 
 
 def close(connection: sqlite3.Connection) -> None:

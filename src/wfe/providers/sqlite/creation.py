@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from wfe.model.errors import ConfigurationError
-from wfe.providers.sqlite.place import MEMORY, Place
+from wfe.providers.sqlite.place import MEMORY, Place, found
 from wfe.providers.sqlite.schema import migrate
 
 __all__ = ["create", "draft_path"]
@@ -27,7 +27,7 @@ def create(place: Place) -> None:
     Raises:
         ConfigurationError: The file cannot be made; the message says why.
     """
-    if place.path is None or place.path.exists():
+    if place.path is None or found(place.path) is not None:
         return
     draft = draft_path(place, uuid4().hex)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 
 from wfe.model.errors import ConfigurationError, DataError, ProviderUnavailable, WfeError
@@ -50,6 +51,9 @@ _HARMLESS = frozenset(
 )
 
 
+_LACKS_A_PART = re.compile("no such (table|column|index)|table .* has (no column|[0-9]+ columns)")
+
+
 class CommitUnknown(ProviderUnavailable):
     """A COMMIT failed in a way that leaves open whether it happened."""
 
@@ -80,6 +84,11 @@ def translated(error: Exception, place: Place, *, opening: bool = False) -> WfeE
     if isinstance(error, (OverflowError, UnicodeEncodeError, sqlite3.ProgrammingError, sqlite3.InterfaceError)):
         return DataError(f"A value cannot be stored in the SQLite file {_name(place)}: {error}.", reason="unstorable")
     code = _primary(error) if isinstance(error, sqlite3.Error) else -1
+    if code == sqlite3.SQLITE_ERROR and _LACKS_A_PART.match(str(error)):
+        return ConfigurationError(
+            f"The SQLite file {_name(place)} could not be used: {error}. Another program has changed it: "
+            f"{DAMAGE_ADVICE}."
+        )
     advice = _ADVICE.get(code, "this was not expected; please report it")
     message = f"The SQLite file {_name(place)} could not be used: {error}; {advice}."
     if opening and code in _HOPELESS_AT_OPEN:

@@ -36,6 +36,7 @@ class SQLiteLease:
         self._locks: dict[str, HostLock] = {}
 
     async def begin(self, session: str, *, name: str, ttl: timedelta) -> None:
+        self._store.refuse_reader()
         await self._check()
         lock = self._lock(session)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from wfe.model.errors import ConfigurationError
+from wfe.ports.provider import StoreMode, no_store
 
-__all__ = ["MEMORY", "Place"]
+__all__ = ["MEMORY", "Place", "found"]
 
 MEMORY = ":memory:"
 _PREFIX = "sqlite:///"
@@ -35,8 +37,13 @@ class Place:
     @staticmethod
     def of(path: str | os.PathLike[str]) -> Place:
         """Give the place of a path, of `:memory:`, or of a `sqlite:///` URL of either."""
-        text = os.fspath(path)
-        text = text.removeprefix(_PREFIX)
+        given = os.fspath(path)
+        text = given.removeprefix(_PREFIX)
+        if text != given and "?" in text:
+            raise ConfigurationError(
+                f"A SQLite URL has no options, and {given!r} has {text.partition('?')[2]!r}. Leave that out; a file "
+                "whose name has a question mark is given to SQLiteProvider as a path."
+            )
         if not text:
             raise ConfigurationError(
                 f"The SQLite URL names no file. Write {_PREFIX}wfe.db (relative), {_PREFIX}/data/wfe.db (absolute) "
@@ -55,8 +62,8 @@ class Place:
             raise ValueError("a database in memory has nothing beside it")
         return self.path.with_name(self.path.name + suffix)
 
-    def check(self) -> None:
-        """Make sure that a database can be here.
+    def check(self, mode: StoreMode = "create") -> None:
+        """Make sure that a database can be here, or is here if it is not to be made.
 
         An existing file is not opened for this: closing it again would drop the locks that SQLite holds on it in this
         process, and another process could then take the file to be unused.
@@ -66,18 +73,51 @@ class Place:
         """
         _refuse_old_sqlite()
         if self.path is None:
+            if mode != "create":
+                raise no_store(self.url, "what is in memory ends with its process")
             return
-        folder = self.path.parent
-        if not folder.is_dir():
-            raise ConfigurationError(
-                f"The folder {folder} of the SQLite file {self.path} does not exist. Make it first."
-            )
+        there = found(self.path)
+        if there is None:
+            if mode != "create":
+                raise no_store(self.url, "there is no such file")
+            folder = self.path.parent
+            if not folder.is_dir():
+                raise ConfigurationError(
+                    f"The folder {folder} of the SQLite file {self.path} does not exist. Make it first."
+                )
         _refuse_network(self.path)
-        if self.path.exists() and not (self.path.is_file() and os.access(self.path, os.R_OK | os.W_OK)):
-            raise ConfigurationError(
-                f"The SQLite file {self.path} is not a file that this user may read and write. "
-                "Give this user the right to, on the file and its folder, or name another file."
-            )
+        if there is not None:
+            _refuse_useless(self.path, there, mode)
+
+
+def found(path: Path) -> os.stat_result | None:
+    """Give what the system says of a file; None if there is none.
+
+    Raises:
+        ConfigurationError: This user may not look there.
+    """
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ConfigurationError(
+            f"The SQLite file {path} cannot be reached: {why}. Give this user the right to read its folder and those "
+            "above, or name another file."
+        ) from error
+
+
+def _refuse_useless(path: Path, there: os.stat_result, mode: StoreMode) -> None:
+    if not stat.S_ISREG(there.st_mode):
+        what = "a folder" if stat.S_ISDIR(there.st_mode) else "no file that can keep anything"
+        raise ConfigurationError(f"{path} is {what}, where a SQLite file has to be. Name the file.")
+    if not os.access(path, os.R_OK if mode == "read" else os.R_OK | os.W_OK):
+        right = "read" if mode == "read" else "read and write"
+        raise ConfigurationError(
+            f"The SQLite file {path} is not a file that this user may {right}. "
+            "Give this user the right to, on the file and its folder, or name another file."
+        )
 
 
 def _refuse_old_sqlite() -> None:

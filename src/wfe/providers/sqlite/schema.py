@@ -10,12 +10,14 @@ cursors stay true and a remembered number never means another instance.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import nullcontext
 
 from wfe.model.errors import ConfigurationError
-from wfe.providers.sqlite.connection import begin_write, roll_back
+from wfe.ports.provider import no_store, older_store
+from wfe.providers.sqlite.connection import begin_write, roll_back, snapshot
 from wfe.providers.sqlite.place import Place
 
-__all__ = ["APPLICATION_ID", "VERSION", "migrate"]
+__all__ = ["APPLICATION_ID", "VERSION", "check_there", "check_up_to_date", "migrate", "version_of"]
 
 APPLICATION_ID = 0x77666531  # "wfe1"
 """Says in a file that it is a store of wfe."""
@@ -109,12 +111,12 @@ def migrate(connection: sqlite3.Connection, place: Place) -> None:
     Raises:
         ConfigurationError: The schema is newer than this program, or the file belongs to another program.
     """
-    if _version(connection, place) == VERSION:
+    if version_of(connection, place) == VERSION:
         return
     begin_write(connection, "EXCLUSIVE")
     try:
         # Another process may have been first while this one waited.
-        for statements in MIGRATIONS[_version(connection, place) :]:
+        for statements in MIGRATIONS[version_of(connection, place) :]:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -125,10 +127,39 @@ def migrate(connection: sqlite3.Connection, place: Place) -> None:
         raise
 
 
-def _version(connection: sqlite3.Connection, place: Place) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+def check_there(connection: sqlite3.Connection, place: Place) -> None:
+    """Make sure that the file holds a store of this version or an older one.
+
+    Raises:
+        ConfigurationError: It is empty, belongs to another program or a newer version, or was tampered with.
+    """
+    if not version_of(connection, place):
+        raise no_store(place.url, "the file is empty")
+
+
+def check_up_to_date(connection: sqlite3.Connection, place: Place) -> None:
+    """Make sure that the file holds a store of this version.
+
+    Raises:
+        ConfigurationError: As for `check_there`, or the store is an older one.
+    """
+    check_there(connection, place)
+    version = version_of(connection, place)
+    if version < VERSION:
+        raise older_store(place.url, version, VERSION)
+
+
+def version_of(connection: sqlite3.Connection, place: Place) -> int:
+    """Give the number of the schema; 0 for an empty file.
+
+    Raises:
+        ConfigurationError: It is newer than this program, belongs to another one, or does not fit what the file holds.
+    """
+    # Of one moment: another process may be making the tables.
+    with nullcontext() if connection.in_transaction else snapshot(connection):
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application != APPLICATION_ID and (version or tables):
         raise ConfigurationError(
             f"The SQLite file {place.path} belongs to another program. Name another file; wfe makes it."
@@ -137,5 +168,11 @@ def _version(connection: sqlite3.Connection, place: Place) -> int:
         raise ConfigurationError(
             f"The SQLite file {place.path} has schema {version}, made by a newer wfe; this one knows {VERSION}. "
             "Nothing was changed. Install the newer wfe, or name another file."
+        )
+    if version < 0 or (tables and not version):
+        raise ConfigurationError(
+            f"The SQLite file {place.path} has the tables of wfe, but says that its schema is {version}: another "
+            "program has changed it. Nothing was changed now. Restore a backup, or set PRAGMA user_version to the "
+            f"number that it had (this wfe makes {VERSION})."
         )
     return int(version)

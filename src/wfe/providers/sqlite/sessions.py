@@ -116,7 +116,7 @@ def remove_locks(place: Place, gone: list[str]) -> None:
 def _is_free(path: Path) -> bool:
     """Tell whether a lock file exists and nobody locks it."""
     try:
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:

@@ -12,6 +12,7 @@ from wfe.model.definition import DefinitionKey
 from wfe.model.errors import ProviderUnavailable
 from wfe.model.moment import Moment
 from wfe.ports.inspection import Inspector
+from wfe.ports.provider import StoreMode, only_read
 from wfe.ports.store import (
     Batch,
     ClaimReply,
@@ -34,11 +35,12 @@ from wfe.providers.sqlite.faults import CommitUnknown
 from wfe.providers.sqlite.inspection import inspect_batch, inspect_log, inspect_whole
 from wfe.providers.sqlite.names import DefinitionNumbers
 from wfe.providers.sqlite.place import Place
+from wfe.providers.sqlite.reading import Reading
 from wfe.providers.sqlite.reads import Reads
-from wfe.providers.sqlite.schema import migrate
+from wfe.providers.sqlite.schema import check_there, migrate, version_of
 from wfe.providers.sqlite.soundness import SoundnessCheck
 from wfe.providers.sqlite.upkeep import Upkeep
-from wfe.providers.sqlite.worker import Worker
+from wfe.providers.sqlite.worker import NoWriter, Worker
 
 __all__ = ["SQLiteStore"]
 
@@ -49,9 +51,10 @@ _FIND_OUT_SECONDS = 10.0
 class SQLiteStore:
     """One thread writes and another reads, each on a connection of its own; a database in memory has one for both."""
 
-    def __init__(self, place: Place, durability: Durability, clock: SystemClock) -> None:
+    def __init__(self, place: Place, durability: Durability, clock: SystemClock, mode: StoreMode = "create") -> None:
         self._place = place
         self._durability: Durability = durability
+        self._mode: StoreMode = mode
         self._definitions = DefinitionNumbers()
         self._batches = BatchWriter(place, clock, self._definitions)
         self._claims = Claims(place, clock, self._definitions)
@@ -59,7 +62,10 @@ class SQLiteStore:
         self._reads = Reads()
         self._writer = Worker("wfe-sqlite-writer", place, self._open_writer, idle=checkpoint)
         self._reader = self._writer
-        if place.path is not None:
+        if mode == "read":
+            self._writer = NoWriter("", place, self._open_writer)
+            self._reader = self._only_reader()
+        elif place.path is not None:
             self._reader = Worker("wfe-sqlite-reader", place, self._open_reader)
         self._check: SoundnessCheck | None = None
         self.committed: Callable[[], None] = lambda: None
@@ -68,7 +74,7 @@ class SQLiteStore:
     # Life
 
     async def open(self) -> None:
-        if self._writer.is_running:
+        if self.is_open:
             return
         await self._writer.start()
         if self._reader is not self._writer:
@@ -89,7 +95,16 @@ class SQLiteStore:
     @property
     def is_open(self) -> bool:
         """Whether it was opened and not closed."""
-        return self._writer.is_running
+        return self._reader.is_running
+
+    def refuse_reader(self) -> None:
+        """Make sure that this store may be written.
+
+        Raises:
+            ConfigurationError: It is one that only reads.
+        """
+        if self._mode == "read":
+            raise only_read(self._place.url)
 
     async def check(self) -> None:
         """Look whether the file is sound. What takes longer than a moment goes on beside the work.
@@ -175,7 +190,9 @@ class SQLiteStore:
         await self._writer.call(lambda connection: self._claims.release(connection, session, holds))
 
     async def unclaimed(self, limit: int, *, after: tuple[Moment, int] | None = None) -> Sequence[UnclaimedRow]:
-        return await self._writer.call(lambda connection: self._claims.unclaimed(connection, limit, after))
+        if self._mode == "read":
+            return await self._reader.call(lambda connection: self._claims.unclaimed(connection, limit, after))
+        return await self._writer.call(lambda connection: self._claims.bury_and_list(connection, limit, after))
 
     async def block(self, reasons: Mapping[str, str]) -> Collection[str]:
         return await self._writer.call(lambda connection: self._claims.block(connection, reasons))
@@ -222,20 +239,22 @@ class SQLiteStore:
 
     def log_end(self) -> asyncio.Future[int]:
         """Ask for the place of the last log row; what is committed after this call lies behind it."""
-        return self._writer.call(self._reads.log_end)
+        return (self._reader if self._mode == "read" else self._writer).call(self._reads.log_end)
 
     async def data_version(self) -> int:
         """Give a number that changes whenever something was committed, by whatever process."""
         return await self._reader.call(self._reads.data_version)
 
     async def inspect(self, inspector: Inspector) -> None:
-        after: int | None = 0
-        while after is not None:
-            after = await self._reader.call(partial(inspect_batch, inspector=inspector, after=after))
-        after = 0
-        while after is not None:
-            after = await self._reader.call(partial(inspect_log, inspector=inspector, after=after))
-        await self._reader.call(partial(inspect_whole, inspector=inspector))
+        if self.is_open:
+            await _inspect(self._reader, inspector)
+            return
+        reader = self._only_reader()
+        await reader.start()
+        try:
+            await _inspect(reader, inspector)
+        finally:
+            await reader.stop()
 
     # Upkeep
 
@@ -265,9 +284,12 @@ class SQLiteStore:
     def _open_writer(self) -> sqlite3.Connection:
         self._batches.forget_all()
         self._definitions.forget()
-        self._place.check()
-        create(self._place)
-        connection = connect(self._place, self._durability, writes=True)
+        self._place.check(self._mode)
+        first: Callable[[sqlite3.Connection, Place], object] = check_there
+        if self._mode == "create":
+            create(self._place)
+            first = version_of
+        connection = connect(self._place, self._durability, writes=True, first=first)
         try:
             migrate(connection, self._place)
         except BaseException:
@@ -278,3 +300,23 @@ class SQLiteStore:
     def _open_reader(self) -> sqlite3.Connection:
         self._reads.definitions.forget()
         return connect(self._place, self._durability, writes=False)
+
+    def _only_reader(self) -> Worker:
+        """Give the worker on a connection for which nothing is made or changed."""
+        reading = Reading(self._place)
+
+        def opened() -> sqlite3.Connection:
+            self._reads.definitions.forget()
+            return reading.open()
+
+        return Worker("wfe-sqlite-only-reader", self._place, opened, check=reading.check)
+
+
+async def _inspect(reader: Worker, inspector: Inspector) -> None:
+    after: int | None = 0
+    while after is not None:
+        after = await reader.call(partial(inspect_batch, inspector=inspector, after=after))
+    after = 0
+    while after is not None:
+        after = await reader.call(partial(inspect_log, inspector=inspector, after=after))
+    await reader.call(partial(inspect_whole, inspector=inspector))

@@ -13,11 +13,12 @@ from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from wfe.model.errors import ConfigurationError, ProviderUnavailable, WfeError
+from wfe.ports.provider import only_read
 from wfe.providers.sqlite.connection import close, roll_back
 from wfe.providers.sqlite.faults import BUSY_LIMIT_SECONDS, breaks_connection, is_busy, translated
 from wfe.providers.sqlite.place import Place
 
-__all__ = ["Worker"]
+__all__ = ["NoWriter", "Worker"]
 
 T = TypeVar("T")
 _IDLE_SECONDS = 1.0
@@ -39,12 +40,14 @@ class Worker:
         place: Place,
         open_connection: Callable[[], sqlite3.Connection],
         idle: Callable[[sqlite3.Connection], None] | None = None,
+        check: Callable[[], None] | None = None,
     ) -> None:
-        """`idle` is run once when nothing was asked for a while after many jobs."""
+        """`idle` is run once when nothing was asked for a while after many jobs, `check` after each job."""
         self._name = name
         self._place = place
         self._open_connection = open_connection
         self._idle = idle
+        self._check = check
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
@@ -170,12 +173,16 @@ class Worker:
         while True:
             connection = self._connection or self._connect()
             try:
-                return job(connection)
+                result = job(connection)
+                if self._check is not None:
+                    self._check()
             except Exception as error:
                 self._mend(connection, error)
                 # A read, too, is refused for a moment while another process repairs what a crash has left.
                 if not isinstance(error, sqlite3.Error) or not is_busy(error) or time.monotonic() > deadline:
                     raise
+            else:
+                return result
 
     def _connect(self) -> sqlite3.Connection:
         now = time.monotonic()
@@ -209,6 +216,19 @@ class Worker:
             close(self._connection)
             self._connection = None
         _post(loop, partial(_succeed, done, None))
+
+
+class NoWriter(Worker):
+    """Stands where a writer would, of a store that is only read."""
+
+    async def start(self) -> None:
+        """Open nothing."""
+
+    async def stop(self) -> None:
+        """Close nothing."""
+
+    def _refuse_wrong_use(self) -> None:
+        raise only_read(self._place.url)
 
 
 def _ours(error: Exception, place: Place, *, opening: bool = False) -> Exception:
