@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["RULES", "Finding", "Problem", "see_rows"]
+if TYPE_CHECKING:
+    from wfe.model.definition import DefinitionKey
+
+__all__ = ["RULES", "Finding", "Problem", "see_definition", "see_rows"]
 
 RULES: Mapping[str, str] = MappingProxyType(
     {
@@ -73,7 +76,18 @@ class Finding:
 
 def see_rows(table: str, instance_id: str) -> str:
     """Give the statement that shows rows of an instance, for a session whose path has the store's schema."""
-    quoted = "'" + instance_id.replace("'", "''") + "'"
     if table == "instance":
-        return f"SELECT * FROM instance WHERE id = {quoted}"  # noqa: S608 - shown to people, never run
-    return f"SELECT * FROM {table} WHERE n = (SELECT n FROM instance WHERE id = {quoted})"  # noqa: S608 - as above
+        return f"SELECT * FROM instance WHERE id = {_quoted(instance_id)}"  # noqa: S608 - shown to people, never run
+    numbered = f"SELECT n FROM instance WHERE id = {_quoted(instance_id)}"  # noqa: S608 - as above
+    return f"SELECT * FROM {table} WHERE n = ({numbered})"  # noqa: S608 - as above
+
+
+def see_definition(key: DefinitionKey) -> str:
+    """Give the statement that shows a recorded definition."""
+    named = f"id = {_quoted(key.id)} AND version = {key.version}"
+    return f"SELECT * FROM definition WHERE {named}"  # noqa: S608 - shown to people, never run
+
+
+def _quoted(text: str) -> str:
+    """Write a text as a statement has it."""
+    return "'" + text.replace("'", "''") + "'"

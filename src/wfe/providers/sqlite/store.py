@@ -31,7 +31,13 @@ from wfe.providers.sqlite.connection import Durability, checkpoint, connect
 from wfe.providers.sqlite.counters import SystemClock
 from wfe.providers.sqlite.creation import create
 from wfe.providers.sqlite.faults import CommitUnknown
-from wfe.providers.sqlite.inspection import inspect_batch, inspect_log, inspect_whole
+from wfe.providers.sqlite.inspection import (
+    inspect_batch,
+    inspect_events,
+    inspect_log,
+    inspect_structure,
+    inspect_whole,
+)
 from wfe.providers.sqlite.names import DefinitionNumbers
 from wfe.providers.sqlite.place import Place
 from wfe.providers.sqlite.reads import Reads
@@ -229,12 +235,17 @@ class SQLiteStore:
         return await self._reader.call(self._reads.data_version)
 
     async def inspect(self, inspector: Inspector) -> None:
+        if not await self._reader.call(partial(inspect_structure, inspector=inspector)):
+            return
         after: int | None = 0
         while after is not None:
             after = await self._reader.call(partial(inspect_batch, inspector=inspector, after=after))
         after = 0
         while after is not None:
             after = await self._reader.call(partial(inspect_log, inspector=inspector, after=after))
+        after = 0
+        while after is not None:
+            after = await self._reader.call(partial(inspect_events, inspector=inspector, after=after))
         await self._reader.call(partial(inspect_whole, inspector=inspector))
 
     # Upkeep
@@ -243,7 +254,7 @@ class SQLiteStore:
         return await self._writer.call(lambda connection: self._upkeep.save_definition(connection, row))
 
     async def definitions(self) -> Sequence[DefinitionRow]:
-        return await self._reader.call(self._upkeep.definitions)
+        return await self._reader.call(self._upkeep.recorded)
 
     async def purge(
         self,
