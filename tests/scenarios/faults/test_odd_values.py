@@ -164,6 +164,28 @@ async def test_an_id_that_is_no_text(
         assert connection.execute("SELECT owner FROM instance WHERE n = 3").fetchone() == (None,)
 
 
+async def test_an_event_passes_by_an_id_that_is_no_text(
+    start_host: StartHost, database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An event that reaches an instance whose id cannot be read reaches the others all the same."""
+    waiting = WorkflowBuilder().wait_for("go", "now").build("waiting")
+    first = await start_host(waiting)
+    for each in ("i-1", "i-2", "i-3"):
+        await first.start_workflow("waiting", id=each)
+    await first.stop()
+    _change(database, f"UPDATE instance SET id = {_NOT_UTF8} {_OF_BAD}")
+
+    host = await start_host(waiting)
+    other = await start_host()
+    await other.publish_event("go", "now")
+    ends = [await host.wait(each, timeout=10) for each in ("i-1", "i-3")]
+    await eventually(host.list_workflows, lambda page: any(each.blocked_reason for each in page))
+    await host.publish_event("go", "now")
+
+    assert [end.status for end in ends] == [WorkflowStatus.COMPLETE] * 2
+    assert [record.getMessage() for record in caplog.records if "failed" in record.getMessage()] == []
+
+
 async def test_a_damaged_status_of_an_ended_instance(
     start_host: StartHost, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

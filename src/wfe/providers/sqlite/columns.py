@@ -10,6 +10,7 @@ import re
 import sqlite3
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Generic, NamedTuple, Self, TypeVar, get_args, get_type_hints
 
 __all__ = ["Shape", "UnreadableText", "as_stored", "is_unreadable_text", "read_any_text", "reading_any_text", "shown"]
@@ -84,6 +85,12 @@ class Shape(Generic[R]):
         self._fields = [(name, get_args(hints[name]) or (hints[name],)) for name in row._fields]
         self._sound: set[tuple[type, ...]] = set()
         """Types of rows that have been looked at column by column, and were as they should be."""
+
+    def read_all(self, rows: Sequence[Sequence[object]]) -> Iterable[tuple[R, str]]:
+        """Do as `read` for many rows, faster where all are as they should be."""
+        if {tuple(map(type, row)) for row in rows} <= self._sound:
+            return zip(map(self._make, rows), repeat(""), strict=False)
+        return map(self.read, rows)
 
     def read(self, row: Sequence[object]) -> tuple[R, str]:
         """Give a row, and what is wrong with it; nothing: "". Instead of what is wrong stands what is empty."""

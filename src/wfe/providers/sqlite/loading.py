@@ -18,6 +18,7 @@ __all__ = ["EMPTY", "inbox_rows", "inbox_rows_by_id", "inbox_rows_of", "json_lis
 EMPTY = b"{}"
 """The data or values of an instance that was started without any."""
 
+_json = msgspec.json.Encoder(enc_hook=str)  # of texts that are no UTF-8; all others never ask the hook
 _GIVEN = "(SELECT value FROM json_each(?))"
 _LOAD = (
     "SELECT i.n, i.id, i.definition, i.fence, i.revision, i.run, i.head, d.data, c.vals, i.created_at, i.name, "
@@ -76,7 +77,7 @@ _INBOX_SHAPE = Shape(_InboxColumns)
 
 def json_list(values: Sequence[int] | Sequence[str]) -> str:
     """Pack values for a statement that reads them with `json_each`: one text of SQL, whatever their number."""
-    return msgspec.json.encode(values).decode()
+    return _json.encode(values).decode()
 
 
 def take(
@@ -114,7 +115,7 @@ def load(
         items[n].append(ItemsRow(pointer, packed))
     for row in inbox_rows(connection, given):
         inbox.setdefault(row.instance_id, []).append(row)
-    rows = map(_SHAPE.read, connection.execute(_LOAD, (given,)).fetchall())
+    rows = _SHAPE.read_all(connection.execute(_LOAD, (given,)).fetchall())
     found = {
         row.n: LoadedInstance(
             id=row.id,

@@ -238,7 +238,7 @@ class Reads:
         self, connection: sqlite3.Connection, row: tuple[int, str, int, int, int, int, int, bytes, int]
     ) -> LogRow:
         key = self.definitions.key(connection, row[8])
-        return LogRow(*row[1:8], key.id, key.version)
+        return LogRow(str(row[1]), *row[2:8], key.id, key.version)
 
     def _pointers(self, connection: sqlite3.Connection, n: int) -> list[bytes]:
         return [state for (state,) in connection.execute("SELECT state FROM pointer WHERE n = ? ORDER BY slot", (n,))]

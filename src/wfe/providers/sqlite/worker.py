@@ -173,7 +173,7 @@ class Worker:
             try:
                 return job(connection)
             except Exception as error:
-                if is_unreadable_text(error):
+                if is_unreadable_text(error) and connection.text_factory is str:
                     # A sound store never pays for this; of a damaged one, only the rows with such texts suffer.
                     roll_back(connection)
                     read_any_text(connection)
