@@ -145,12 +145,13 @@ async def test_a_damaged_row_that_keeps_nobody_from_going_on(
     assert _failed_sweeps(caplog) == []
 
 
+@pytest.mark.parametrize("value", [_NOT_UTF8, "x'ff41'"], ids=["no UTF-8", "bytes"])
 async def test_an_id_that_is_no_text(
-    start_host: StartHost, database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    start_host: StartHost, database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str
 ) -> None:
     """An instance whose id cannot be read is listed with the reason, under what can be shown of its id."""
     await _five_due(start_host, monkeypatch)
-    _change(database, f"UPDATE instance SET id = {_NOT_UTF8} {_OF_BAD}")
+    _change(database, f"UPDATE instance SET id = {value} {_OF_BAD}")
 
     host = await start_host(_DEFINITION)
     await _others_end(host, [each for each in _IDS if each != "i-2"])

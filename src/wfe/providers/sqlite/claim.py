@@ -175,7 +175,8 @@ class Claims:
     ) -> tuple[int] | None:
         row: tuple[int] | None = connection.execute(
             "UPDATE instance SET owner = NULL, activations = max(activations - 1, 0) "
-            "WHERE id = CAST(? AS TEXT) AND fence = ? AND owner = (SELECT k FROM session WHERE id = ?) RETURNING n",
+            "WHERE id IN (CAST(?1 AS TEXT), ?1) AND fence = ?2 AND owner = (SELECT k FROM session WHERE id = ?3) "
+            "RETURNING n",
             (instance_id, fence, session),
         ).fetchone()
         return row

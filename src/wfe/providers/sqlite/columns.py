@@ -112,6 +112,8 @@ class Shape(Generic[R]):
         for (_, kinds), value in zip(self._fields, row, strict=True):
             if type(value) in kinds or isinstance(value, UnreadableText):
                 yield str(value) if isinstance(value, UnreadableText) else value
+            elif str in kinds and isinstance(value, bytes):
+                yield str(UnreadableText(value))
             else:  # bytes that are no JSON rather than none: the row is there
                 yield None if type(None) in kinds and bytes not in kinds else _NOTHING[kinds[0]]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from wfe.model.definition import DefinitionKey
@@ -423,7 +424,7 @@ def inspect_whole(connection: sqlite3.Connection, inspector: Inspector) -> None:
             inspector.events([_event("future", "k", *row) for row in portion])
         inspector.definitions(Upkeep.recorded(connection))
         for table in ("future", "definition", "session", "batch"):
-            for damage in odd_values(connection, table, {}):
+            for damage in islice(odd_values(connection, table, {}), _SHOWN):
                 inspector.damage(damage)
     for (text,) in connection.execute(f"PRAGMA integrity_check({_SHOWN})").fetchall():
         if text != "ok":
