@@ -763,6 +763,15 @@ CANARIES: tuple[Canary, ...] = (
         _scenario("faults/test_corrupt_rows.py::test_corrupt_state"),
     ),
     Canary(
+        "odd_columns_not_noticed",
+        "Whatever a column of SQLite holds is taken for what it should hold.",
+        "providers/sqlite/columns.py",
+        "        if types in self._sound:",
+        "        if types:",
+        "V5",
+        _scenario("faults/test_odd_values.py::test_a_damaged_row_stops_one_instance_alone"),
+    ),
+    Canary(
         "nonsense_taken_for_an_answer",
         "A body that answers nothing that an answer may be has succeeded.",
         "host/bodies.py",

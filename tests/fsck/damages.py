@@ -300,6 +300,165 @@ def message_is_garbage(rows: Rows) -> Expected:
     return {("T10", "told", None), ("E3", "told", rows.pointer("told").id)}
 
 
+# Columns and texts
+
+
+@damage("sqlite")
+def name_is_no_text(rows: Rows) -> Expected:
+    rows.change("instance", "sleeper", "SET name = cast(x'ff41' AS text)")
+    return {("T10", "sleeper", None)}
+
+
+@damage("sqlite")
+def id_is_no_text(rows: Rows) -> Expected:
+    rows.change("instance", "retrying", "SET id = cast(x'ff41' AS text)")
+    return {("T10", "\\xffA", None)}
+
+
+@damage("sqlite")
+def name_of_a_future_event_is_no_text(rows: Rows) -> Expected:
+    rows.run("UPDATE future SET name = cast(x'ff41' AS text)")
+    return {("T10", None, None)}
+
+
+@damage("sqlite")
+def plan_is_no_text(rows: Rows) -> Expected:
+    rows.run("UPDATE definition SET plan = cast(x'ff41' AS text) WHERE id = 'limited'")
+    return {("T10", None, None), ("V1", "limited", None)}
+
+
+@damage("sqlite")
+def pointer_is_a_text(rows: Rows) -> Expected:
+    rows.change("pointer", "sleeper", "SET state = 'text'")
+    return {("T10", "sleeper", None)}
+
+
+@damage("sqlite")
+def data_are_a_text(rows: Rows) -> Expected:
+    rows.change("document", "sleeper", "SET data = '[1]'")
+    return {("T10", "sleeper", None)}
+
+
+@damage("sqlite")
+def wake_time_is_a_text(rows: Rows) -> Expected:
+    rows.change("instance", "sleeper", "SET wake_at = 'soon'")
+    return {("T10", "sleeper", None), ("M2", "sleeper", None)}
+
+
+@damage("sqlite")
+def wake_time_is_bytes(rows: Rows) -> Expected:
+    rows.change("instance", "sleeper", "SET wake_at = x'00'")
+    return {("T10", "sleeper", None), ("M2", "sleeper", None)}
+
+
+@damage("sqlite")
+def activations_are_a_text(rows: Rows) -> Expected:
+    rows.change("instance", "sleeper", "SET activations = 'many'")
+    return {("T10", "sleeper", None)}
+
+
+@damage("sqlite")
+def revision_is_a_text(rows: Rows) -> Expected:
+    rows.change("instance", "sleeper", "SET revision = 'many'")
+    return {("T10", "sleeper", None), ("T3", "sleeper", None)}
+
+
+@damage("sqlite")
+def log_row_has_a_text(rows: Rows) -> Expected:
+    rows.run("UPDATE log SET count = 'many' WHERE n = ?1 AND revision = 1", rows.n("limited"))
+    return {("T10", None, None), ("T1", "limited", None)}
+
+
+@damage("sqlite")
+def session_ends_at_a_text(rows: Rows) -> Expected:
+    rows.run("INSERT INTO session (id, name, expires_at, locked) VALUES ('zz', 'n', 'never', 1)")
+    return {("T10", None, None)}
+
+
+@damage("sqlite")
+def store_time_is_a_text(rows: Rows) -> Expected:
+    rows.run("UPDATE batch SET now = 'noon'")
+    return {("T10", None, None)}
+
+
+@damage("sqlite")
+def future_time_is_a_text(rows: Rows) -> Expected:
+    rows.run("UPDATE future SET effective_at = 'soon'")
+    return {("T10", None, None)}
+
+
+@damage()
+def wake_time_is_none(rows: Rows) -> Expected:
+    rows.change("instance", "sleeper", "SET wake_at = ?2", 2**63 - 1)
+    return {("T10", "sleeper", None), ("M2", "sleeper", None)}
+
+
+@damage()
+def beginning_is_none(rows: Rows) -> Expected:
+    rows.change("instance", "sleeper", "SET created_at = ?2", 2**63 - 1)
+    return {("T10", "sleeper", None)}
+
+
+@damage()
+def beginning_is_another(rows: Rows) -> Expected:
+    rows.change("instance", "sleeper", "SET created_at = created_at + 1")
+    return {("T1", "sleeper", None)}
+
+
+@damage()
+def status_is_none(rows: Rows) -> Expected:
+    rows.change("instance", "sleeper", "SET status = 'dancing'")
+    return {("T10", "sleeper", None)}
+
+
+@damage()
+def payload_of_an_event_is_garbage(rows: Rows) -> Expected:
+    rows.run("UPDATE event SET payload = ?1 WHERE sequence = 2", b"\xff")
+    return {("T10", None, None)}
+
+
+@damage()
+def payload_of_a_future_event_is_garbage(rows: Rows) -> Expected:
+    if rows.kind == "sqlite":
+        rows.run("UPDATE future SET payload = ?1", b"\xff")
+    else:
+        rows.run("UPDATE event SET payload = ?1 WHERE sequence IS NULL", b"\xff")
+    return {("T10", None, None)}
+
+
+@damage()
+def plan_that_nobody_uses_is_garbage(rows: Rows) -> Expected:
+    rows.run(f"UPDATE definition SET {'plan' if rows.kind == 'sqlite' else 'body'} = '{{' WHERE id = 'failing'")
+    return {("T10", None, None)}
+
+
+# Tables
+
+
+@damage("sqlite")
+def index_is_gone(rows: Rows) -> Expected:
+    rows.run("DROP INDEX instance_due")
+    return {("T10", None, None)}
+
+
+@damage("sqlite")
+def column_is_gone(rows: Rows) -> Expected:
+    rows.run("ALTER TABLE instance DROP COLUMN blocked_reason")
+    return {("T10", None, None)}
+
+
+@damage("sqlite")
+def table_is_gone(rows: Rows) -> Expected:
+    rows.run("DROP TABLE inbox")
+    return {("T10", None, None)}
+
+
+@damage("sqlite")
+def markers_are_gone(rows: Rows) -> Expected:
+    rows.run("DELETE FROM batch")
+    return {("T3", None, None)}
+
+
 # Events
 
 
@@ -466,6 +625,12 @@ def session_of_a_holder_is_gone(rows: Rows) -> Expected:
 
 
 @damage()
+def fence_is_negative(rows: Rows) -> Expected:
+    rows.change("instance", "sleeper", "SET fence = -3")
+    return {("L1", "sleeper", None)}
+
+
+@damage()
 def activations_are_negative(rows: Rows) -> Expected:
     rows.change("instance", "sleeper", "SET activations = -1")
     return {("Q5", "sleeper", None)}
@@ -478,6 +643,12 @@ def definition_is_not_recorded(rows: Rows) -> Expected:
     else:
         rows.run("DELETE FROM definition WHERE id = 'limited'")
     return {("V1", "limited", None)}
+
+
+@damage()
+def definition_is_another_number(rows: Rows) -> Expected:
+    rows.change("instance", "later", f"SET {'definition' if rows.kind == 'sqlite' else 'plan'} = 999")
+    return {("V1", "later", None)}
 
 
 @damage()

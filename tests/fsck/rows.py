@@ -115,6 +115,7 @@ class SQLiteRows:
     def run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run a statement and give its rows."""
         with closing(sqlite3.connect(self._path)) as connection, connection:
+            connection.text_factory = lambda raw: raw.decode(errors="replace")  # some damages are texts that are none
             return connection.execute(statement, values).fetchall()
 
 

@@ -110,6 +110,18 @@ async def test_each_damage_is_found_exactly(name: str, store: tuple[str, Rows]) 
         await asyncio.to_thread(rows.run, finding.see)
 
 
+@pytest.mark.parametrize("name", ["claims_do_not_see_a_message", "session_of_a_holder_is_gone"])
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+async def test_what_claims_miss_can_be_seen(name: str, store: tuple[str, Rows]) -> None:
+    """The statement that a finding names shows what is stuck, and not an empty table that something is missing from."""
+    url, rows = store
+    await asyncio.to_thread(DAMAGES[name][0], rows)
+
+    (finding,) = await fsck(url)
+
+    assert await asyncio.to_thread(rows.run, finding.see) != []
+
+
 def test_every_rule_has_a_damage() -> None:
     """No rule is checked without a damage that shows that its check works."""
     source = (Path(__file__).parent / "damages.py").read_text("utf-8")

@@ -156,3 +156,35 @@ async def test_closing_ends_the_check(file: Path, monkeypatch: pytest.MonkeyPatc
     await provider.lease.begin("host", name="host", ttl=HOUR)
     await provider.lease.end("host")
     await asyncio.wait_for(provider.store.close(), 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [
+        pytest.param(b"CREATE TABLE document", b"\xffREATE TABLE document", id="no statement"),
+        pytest.param(
+            b"inbox_requestinbox\x1aCREATE", b"inbox_reque\xfftinbox\x1aCREATX", id="what it says is no UTF-8"
+        ),
+        pytest.param(b"blocked_reason TEXT", b"blocked_reasan TEXT", id="another column"),
+    ],
+)
+async def test_damaged_schema_is_called_damage(
+    file: Path, provider: SQLiteProvider, text: bytes, instead: bytes
+) -> None:
+    """Whatever a damaged page of the schema makes SQLite say: ours says that the file is damaged and what to do."""
+    _replace(file, text, instead)
+
+    with pytest.raises((ConfigurationError, ProviderUnavailable), match="restore a backup"):
+        await _use(provider)
+
+
+def _replace(file: Path, text: bytes, instead: bytes) -> None:
+    content = file.read_bytes()
+    assert text in content
+    file.write_bytes(content.replace(text, instead))
+
+
+async def _use(provider: SQLiteProvider) -> None:
+    await provider.store.open()
+    await provider.store.get("i1")
+    await provider.store.pending_control(["r"])

@@ -104,7 +104,13 @@ class InstanceState:
 
     @staticmethod
     def loaded(row: LoadedInstance) -> InstanceState:
-        """Make the state of an instance that was just taken."""
+        """Make the state of an instance that was just taken.
+
+        Raises:
+            ValueError, msgspec.MsgspecError: Its rows are damaged.
+        """
+        if row.damage:
+            raise ValueError(row.damage)
         return InstanceState(
             row.id,
             row.definition,

@@ -15,6 +15,7 @@ from wfe.model.errors import ConfigurationError, DefinitionError, DefinitionNotF
 from wfe.model.inputs import complete_inputs
 from wfe.model.step_body import StepAttributes, StepBody, step_attributes, step_type_of
 from wfe.model.templates import has_templates
+from wfe.ports.store import NO_DEFINITION
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -308,6 +309,8 @@ class Registry:
 
     def why_not(self, key: DefinitionKey) -> str:
         """Say why this host cannot run instances of a definition; empty if it can."""
+        if key == NO_DEFINITION:
+            return "state_corrupt: its definition is not in the store"
         registration = self._by_key.get(key)
         if registration is not None and not registration.missing:
             return ""

@@ -60,7 +60,7 @@ async def request(core: HostCore, instance_id: str, verb: ControlVerb, reason: s
 
 
 def _is_needed(row: InstanceRow, verb: ControlVerb) -> bool:
-    if WorkflowStatus(row.status).is_terminal:
+    if row.ended_at is not None:
         return False
     if verb is ControlVerb.SUSPEND:
         return row.status != WorkflowStatus.SUSPENDED
@@ -122,7 +122,7 @@ async def _ended(core: HostCore, instance_id: str, grace: float) -> str | None:
         if cached is not None:
             return cached.status
         row = await core.store.get(instance_id)
-        if row is None or WorkflowStatus(row.status).is_terminal:
+        if row is None or row.ended_at is not None:
             return None if row is None else row.status
         core.on_consumed.clear()
         try:

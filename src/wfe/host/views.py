@@ -18,8 +18,11 @@ from wfe.model.pointer import ErrorRecord, Pointer
 from wfe.model.status import PointerStatus, WorkflowStatus
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from wfe.host.registry import Registration, Registry
     from wfe.model.definition import DefinitionKey
+    from wfe.model.moment import Moment
     from wfe.ports.store import EndedRow, InstanceRow, LogRow
 
 __all__ = ["Page", "corrupt_reason", "errors_from", "events_from", "instance_from", "result_from"]
@@ -51,21 +54,25 @@ class Page(Sequence[_T]):
 
 
 def result_from(row: EndedRow, registry: Registry, codec: DataCodec | None = None) -> WorkflowResult[Any]:
-    """Give the result of an instance."""
+    """Give the result of an instance.
+
+    Raises:
+        DataError: What is stored of it is damaged, or its data do not fit their class.
+    """
     registration = registry.by_key(row.definition)
-    head = decode_head(row.head)
-    failed = (
-        []
-        if not row.pointers
-        else [
-            _step_state(pointer, registration)
-            for pointer in sorted(decode_pointers(row.pointers).values(), key=_failed_at)
-            if pointer.status is PointerStatus.FAILED and _is_leaf(pointer)
-        ]
-    )
+    try:
+        status, head = WorkflowStatus(row.status), decode_head(row.head)
+        live = sorted(decode_pointers(row.pointers).values(), key=_failed_at) if row.pointers else []
+    except (ValueError, TypeError) as error:
+        raise DataError(f"Instance {row.id!r}: {corrupt_reason(error)}", reason="corrupt") from error
+    failed = [
+        _step_state(pointer, registration)
+        for pointer in live
+        if pointer.status is PointerStatus.FAILED and _is_leaf(pointer)
+    ]
     return WorkflowResult(
         row.id,
-        WorkflowStatus(row.status),
+        status,
         _data(row.definition, row.data, registry, codec),
         None if head.error is None else StepError.from_record(head.error),
         failed,
@@ -94,31 +101,39 @@ def instance_from(
         beats: Pointer → last heartbeat of its body, of those that run here.
         parked: Why this host keeps it aside.
     """
-    damage: list[str] = []
+    damage = [row.damage] if row.damage else []
     registration = registry.by_key(row.definition)
     head = _read(lambda: decode_head(row.head), Head(), damage)
     live: dict[int, Pointer] = _read(lambda: decode_pointers(row.pointers), {}, damage)
-    data = _read(lambda: _data_to_show(row, registry), None, damage)
+    data = None if row.damage else _read(lambda: _data_to_show(row, registry), None, damage)
+    status = _read(lambda: WorkflowStatus(row.status), head.status, damage)
+    created_at = _read(lambda: to_datetime(row.created_at), to_datetime(0), damage)
+    ended_at = _read(lambda: _time(row.ended_at), None, damage)
+    wake_at = _read(lambda: _time(row.wake_at or None), None, damage)
     pointers = sorted(live.values(), key=lambda pointer: pointer.id)
-    held_back = head.reason if row.status == WorkflowStatus.SUSPENDED else ""
+    held_back = head.reason if status == WorkflowStatus.SUSPENDED else ""
     reason = row.blocked_reason or parked or held_back or None
     return WorkflowInstance(
         row.id,
         row.definition.id,
         row.definition.version,
-        WorkflowStatus(row.status),
+        status,
         data,
-        to_datetime(row.created_at),
+        created_at,
         row.name,
         row.reference,
         corrupt_reason("; ".join(damage)) if damage else reason,
         None if head.error is None else StepError.from_record(head.error),
         row.parent_id,
         row.run,
-        None if row.ended_at is None else to_datetime(row.ended_at),
-        to_datetime(row.wake_at) if row.wake_at else None,
+        ended_at,
+        wake_at,
         tuple(_step_state(pointer, registration, beats.get(pointer.id)) for pointer in pointers),
     )
+
+
+def _time(moment: Moment | None) -> datetime | None:
+    return None if moment is None else to_datetime(moment)
 
 
 def corrupt_reason(what: object) -> str:

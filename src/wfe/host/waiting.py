@@ -29,6 +29,7 @@ _CACHE_BYTES = 16 * 1024 * 1024
 _ROW_OVERHEAD = 600
 
 _T = TypeVar("_T")
+_GOES_ON = frozenset({WorkflowStatus.RUNNABLE, WorkflowStatus.SUSPENDED})
 
 
 def ended_row(state: InstanceState) -> EndedRow:
@@ -105,7 +106,7 @@ class Waiters:
     def found(self, rows: Iterable[EndedRow]) -> None:
         """Rows were read from the store for those who wait."""
         for row in rows:
-            self._tell(row, ended=WorkflowStatus(row.status).is_terminal)
+            self._tell(row, ended=row.status not in _GOES_ON)  # a damaged status is one that nobody waits for longer
 
     def _tell(self, row: EndedRow, *, ended: bool) -> None:
         pairs = self._futures.get(row.id)
@@ -231,5 +232,5 @@ async def _standing(core: HostCore, instance_id: str) -> str:
     if row is None:
         return ""
     reason = row.blocked_reason or ("" if row.owner is not None else core.registry.why_not(row.definition))
-    why = f" ({reason})" if reason and not WorkflowStatus(row.status).is_terminal else ""
+    why = f" ({reason})" if reason and row.ended_at is None else ""
     return f"It is {row.status}{why}."

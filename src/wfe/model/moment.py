@@ -8,13 +8,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
-__all__ = ["MICROSECONDS_PER_SECOND", "Moment", "from_datetime", "microseconds", "to_datetime"]
+__all__ = ["LAST_MOMENT", "MICROSECONDS_PER_SECOND", "Moment", "from_datetime", "microseconds", "to_datetime"]
 
 Moment: TypeAlias = int
 """Microseconds since the epoch, UTC."""
 
 MICROSECONDS_PER_SECOND = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_MOMENT: Moment = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+"""The last one that can be shown."""
 _MICROSECOND = timedelta(microseconds=1)
 
 

@@ -15,9 +15,17 @@ import msgspec
 from wfe.model.definition import DefinitionKey
 from wfe.model.errors import ConfigurationError
 from wfe.model.moment import Moment
-from wfe.ports.store import ErrorRow, InboxRow, ItemsRow, LogRow, ParentLink, PointerRow
+from wfe.ports.store import DefinitionRow, ErrorRow, InboxRow, ItemsRow, LogRow, ParentLink, PointerRow
 
-__all__ = ["Damage", "InspectableStore", "Inspector", "OverlookedEvent", "StoredInstance", "not_inspectable"]
+__all__ = [
+    "Damage",
+    "InspectableStore",
+    "Inspector",
+    "OverlookedEvent",
+    "StoredEvent",
+    "StoredInstance",
+    "not_inspectable",
+]
 
 
 class OverlookedEvent(NamedTuple):
@@ -62,6 +70,16 @@ class StoredInstance(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Ids of the instances started for it that have not ended."""
 
 
+class StoredEvent(NamedTuple):
+    """What an event, published or still to be, carries."""
+
+    what: str
+    """Which event it is, in words."""
+    payload: bytes
+    see: str
+    """How to see it: a statement for the database, or another hint."""
+
+
 class Damage(NamedTuple):
     """Something wrong that the store itself sees."""
 
@@ -94,6 +112,14 @@ class Inspector(Protocol):
 
     def finished(self) -> None:
         """The instance has been shown whole."""
+        ...
+
+    def events(self, rows: Sequence[StoredEvent]) -> None:
+        """Look at further events."""
+        ...
+
+    def definitions(self, rows: Sequence[DefinitionRow]) -> None:
+        """Look at further recorded definitions. Their instances have been shown."""
         ...
 
     def damage(self, found: Damage) -> None:

@@ -14,6 +14,8 @@ from wfe.model.moment import Moment
 from wfe.ports.batch import ItemsRow, ParentLink, Publication, StartOutcome, TransitionOutcome
 
 __all__ = [
+    "DATA_ARE_MISSING",
+    "NO_DEFINITION",
     "ClaimReply",
     "CommitReply",
     "DefinitionRow",
@@ -28,6 +30,12 @@ __all__ = [
     "LogRow",
     "UnclaimedRow",
 ]
+
+
+NO_DEFINITION = DefinitionKey("?", 0, "")
+"""Definition of a damaged instance: what its row names is not in the store."""
+DATA_ARE_MISSING = "the row with its data is missing"
+"""Damage of an instance whose data are gone."""
 
 
 class LogRow(msgspec.Struct, frozen=True, gc=False):
@@ -91,6 +99,8 @@ class LoadedInstance(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     parent: ParentLink | None = None
     activations: int = 1
     """Times it was taken since the last accepted transition, this one included."""
+    damage: str = ""
+    """What of its rows the store cannot read; in its place stands what is empty. Such an instance must not run."""
 
 
 class CommitReply(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -173,6 +183,8 @@ class InstanceRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     reference: str | None
     parent_id: str | None
     pointers: Sequence[bytes] = ()
+    damage: str = ""
+    """What of its rows the store cannot read; in its place stands what is empty."""
 
 
 class ListFilter(msgspec.Struct, frozen=True, gc=False, kw_only=True):

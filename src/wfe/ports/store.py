@@ -36,6 +36,8 @@ from wfe.ports.batch import (
     Unsubscribe,
 )
 from wfe.ports.rows import (
+    DATA_ARE_MISSING,
+    NO_DEFINITION,
     ClaimReply,
     CommitReply,
     DefinitionRow,
@@ -52,6 +54,8 @@ from wfe.ports.rows import (
 )
 
 __all__ = [
+    "DATA_ARE_MISSING",
+    "NO_DEFINITION",
     "Batch",
     "Changes",
     "ClaimReply",

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wfe.host.fsck.findings import Finding, Problem, see_rows
+from wfe.host.fsck.findings import Finding, Problem, see_definition, see_rows
 from wfe.host.fsck.history import History
-from wfe.host.fsck.reading import Contents
+from wfe.host.fsck.reading import Contents, is_json
 from wfe.host.fsck.state import state_problems
-from wfe.model.definition import WorkflowDefinition
+from wfe.model.definition import DefinitionKey, WorkflowDefinition
 from wfe.model.errors import DefinitionError
-from wfe.ports.inspection import Damage, InspectableStore, StoredInstance, not_inspectable
-from wfe.ports.store import ErrorRow, LogRow, Store
+from wfe.ports.inspection import Damage, InspectableStore, StoredEvent, StoredInstance, not_inspectable
+from wfe.ports.store import NO_DEFINITION, DefinitionRow, ErrorRow, LogRow, Store
 
 __all__ = ["Report", "check_store"]
 
@@ -46,6 +46,15 @@ async def check_store(store: Store) -> Report:
     return check.report()
 
 
+def _unreadable_plan(key: DefinitionKey, plan: str) -> str:
+    """Say why a recorded plan cannot be read."""
+    try:
+        WorkflowDefinition.from_json(plan)
+    except (DefinitionError, ValueError) as error:
+        return f"the plan of {key.id!r} version {key.version} cannot be read: {error}"
+    return ""
+
+
 class _Check:
     """The inspector that knows the rules."""
 
@@ -72,6 +81,9 @@ class _Check:
 
     def _definition(self, stored: StoredInstance) -> WorkflowDefinition[Any] | None:
         key = stored.definition
+        if key == NO_DEFINITION:
+            self._note(stored, [Problem("V1", "the definition that its row names is not there")])
+            return None
         if stored.plan is None:
             what = f"its definition {key.id!r} version {key.version} ({key.hash[:8]}) is not recorded"
             self._note(stored, [Problem("V1", what)])
@@ -85,14 +97,14 @@ class _Check:
 
     def _read_plan(self, stored: StoredInstance, plan: str) -> WorkflowDefinition[Any] | None:
         key = stored.definition
-        name = f"the plan of {key.id!r} version {key.version}"
-        try:
-            definition = WorkflowDefinition.from_json(plan)
-        except (DefinitionError, ValueError) as error:
-            self._note(stored, [Problem("V1", f"{name} cannot be read: {error}")])
+        found = _unreadable_plan(key, plan)
+        if found:
+            self._note(stored, [Problem("V1", found)])
             return None
+        definition = WorkflowDefinition.from_json(plan)
         if definition.key != key:
-            self._note(stored, [Problem("V1", f"{name} has hash {definition.hash[:8]}, not {key.hash[:8]}")])
+            what = f"the plan of {key.id!r} version {key.version} has hash {definition.hash[:8]}, not {key.hash[:8]}"
+            self._note(stored, [Problem("V1", what)])
             return None
         return definition
 
@@ -109,6 +121,20 @@ class _Check:
             self._note(self._contents.stored, self._history.finished())
             self._instances += 1
         self._contents = self._history = None
+
+    def events(self, rows: Sequence[StoredEvent]) -> None:
+        for row in rows:
+            if not is_json(row.payload):
+                self._keep(Finding("T10", f"the payload of {row.what} is not JSON ({row.payload[:40]!r})", row.see))
+
+    def definitions(self, rows: Sequence[DefinitionRow]) -> None:
+        for row in rows:
+            if (row.key.hash, row.plan) in self._plans:
+                continue  # what is wrong with it was told with an instance of it
+            # A face may keep a plan aside under a key of its own: nothing runs by it, so its hash tells nothing.
+            what = _unreadable_plan(row.key, row.plan)
+            if what:
+                self._keep(Finding("T10", what, see_definition(row.key)))
 
     def damage(self, found: Damage) -> None:
         self._keep(Finding(found.rule, found.what, found.see, found.instance_id or None))

@@ -6,9 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["RULES", "Finding", "Problem", "see_rows"]
+if TYPE_CHECKING:
+    from wfe.model.definition import DefinitionKey
+
+__all__ = ["RULES", "Finding", "Problem", "see_definition", "see_rows"]
 
 RULES: Mapping[str, str] = MappingProxyType(
     {
@@ -79,6 +82,12 @@ def see_rows(table: str, instance_id: str) -> str:
     if table == "instance":
         return f"SELECT * FROM instance WHERE {found}"  # noqa: S608 - shown to people, never run
     return f"SELECT * FROM {table} WHERE n = (SELECT n FROM instance WHERE {found})"  # noqa: S608 - as above
+
+
+def see_definition(key: DefinitionKey) -> str:
+    """Give the statement that shows a recorded definition."""
+    named = f"{_is_id(key.id)} AND version = {key.version}"
+    return f"SELECT * FROM definition WHERE {named}"  # noqa: S608 - shown to people, never run
 
 
 def _is_id(instance_id: str) -> str:

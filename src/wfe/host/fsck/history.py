@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from wfe.host.fsck.findings import Problem
 from wfe.host.fsck.reading import UNREADABLE, Contents, encode_error, read_error
 from wfe.model.lifecycle import LogRecord, decode_records, encode_records
+from wfe.model.moment import LAST_MOMENT
 from wfe.model.status import LifecycleKind, WorkflowStatus
 from wfe.ports.store import ErrorRow, LogRow
 
@@ -66,6 +67,9 @@ class History:
         if row.revision != self._revision + 1:
             kind = "again" if row.revision <= self._revision else "next"
             yield Problem("T3", f"revision {row.revision} comes {kind} after {self._revision} in its log", "log")
+        created_at = self._contents.stored.created_at
+        if row.revision == 1 and row.time != created_at and 0 <= created_at <= LAST_MOMENT:
+            yield Problem("T1", f"it began at {created_at} µs, and its log says {row.time} µs")
         self._revision = max(self._revision, row.revision)
         if row.run != self._run:
             yield from self._begin_run(row)

@@ -17,7 +17,7 @@ from wfe.model.pointer import ErrorRecord, Pointer
 from wfe.ports.inspection import StoredInstance
 from wfe.ports.store import InboxRow
 
-__all__ = ["UNREADABLE", "Contents", "encode_error", "read_error"]
+__all__ = ["UNREADABLE", "Contents", "encode_error", "is_json", "read_error"]
 
 T = TypeVar("T")
 
@@ -100,7 +100,7 @@ class Contents:
             return
         if isinstance(message, EventMatched):
             self.events.append(message)
-            if not _is_json(message.payload):
+            if not is_json(message.payload):
                 yield Problem("T10", f"the event in message {row.id} of its inbox is not JSON", "inbox")
             return
         if isinstance(message, Control):
@@ -119,7 +119,8 @@ def _is_object(text: bytes) -> bool:
     return True
 
 
-def _is_json(text: bytes) -> bool:
+def is_json(text: bytes) -> bool:
+    """Tell whether bytes are a JSON text."""
     try:
         msgspec.json.decode(text)
     except UNREADABLE:

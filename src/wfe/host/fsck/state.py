@@ -12,8 +12,10 @@ from wfe.host.fsck.findings import Problem
 from wfe.host.starting import digest_of
 from wfe.model.definition import StepKind
 from wfe.model.message import ControlVerb
+from wfe.model.moment import LAST_MOMENT
 from wfe.model.pointer import ROOT_SCOPE, Pointer
 from wfe.model.status import PointerStatus, WorkflowStatus
+from wfe.ports.store import NO_DEFINITION
 
 if TYPE_CHECKING:
     from wfe.host.fsck.reading import Contents
@@ -41,6 +43,7 @@ _GUESSED = 1_000_000
 def state_problems(contents: Contents, definition: WorkflowDefinition[Any] | None) -> Iterator[Problem]:
     """List what is wrong with an instance. `definition`: its recorded plan, if that can be read."""
     yield from _holding(contents)
+    yield from _times(contents)
     if contents.head is None:
         return
     yield from _row(contents, contents.head)
@@ -62,10 +65,20 @@ def state_problems(contents: Contents, definition: WorkflowDefinition[Any] | Non
 
 def _holding(contents: Contents) -> Iterator[Problem]:
     stored = contents.stored
-    if stored.owner is not None and stored.fence < 1:
+    if stored.fence < 0:
+        yield Problem("L1", f"its fence is {stored.fence}, which no taking gives")
+    elif stored.owner is not None and stored.fence < 1:
         yield Problem("L1", f"session {stored.owner} holds it with fence {stored.fence}, so without having taken it")
     if stored.activations < 0:
         yield Problem("Q5", f"it counts {stored.activations} activations")
+
+
+def _times(contents: Contents) -> Iterator[Problem]:
+    stored = contents.stored
+    times = {"created_at": stored.created_at, "ended_at": stored.ended_at, "wake_at": stored.wake_at}
+    for name, time in times.items():
+        if time is not None and not 0 <= time <= LAST_MOMENT:
+            yield Problem("T10", f"its {name} is {time}, which is no time")
 
 
 def _row(contents: Contents, head: Head) -> Iterator[Problem]:
@@ -119,8 +132,8 @@ def _ended(contents: Contents, head: Head) -> Iterator[Problem]:
 
 def _start(contents: Contents, head: Head) -> Iterator[Problem]:
     stored = contents.stored
-    is_new = stored.revision == 1 and stored.data is not None
-    if is_new and stored.digest != digest_of(stored.definition.id, stored.data or b""):
+    is_known = stored.data is not None and stored.definition != NO_DEFINITION
+    if stored.revision == 1 and is_known and stored.digest != digest_of(stored.definition.id, stored.data or b""):
         yield Problem("S1", "its data are not those that it was started with", "document")
     if head.next_pointer == 1 and contents.pointers:
         yield Problem("S3", f"it has not begun, and has {len(contents.pointers)} pointers", "pointer")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from wfe.ports.inspection import Damage, Inspector, OverlookedEvent, StoredInstance
+from wfe.ports.inspection import Damage, Inspector, OverlookedEvent, StoredEvent, StoredInstance
 from wfe.ports.store import ErrorRow, ItemsRow, LogRow, PointerRow
 from wfe.providers.memory.tables import Instance, Tables
 
@@ -24,6 +24,11 @@ def inspect(tables: Tables, inspector: Inspector) -> None:
         inspector.finished()
     for instance_id in logs:
         inspector.damage(Damage("A3", "log rows are left of an instance that is not there", "Tables.log", instance_id))
+    inspector.events([StoredEvent(f"event {e.sequence}", e.payload, "Tables.events") for e in tables.events.values()])
+    inspector.events(
+        [StoredEvent(f"future event {e.id!r}", e.payload, "Tables.future") for e in tables.future.values()]
+    )
+    inspector.definitions(list(tables.definitions.values()))
     for damage in (*_indexes(tables), *_waits(tables), *_events(tables), *_numbers(tables)):
         inspector.damage(damage)
 

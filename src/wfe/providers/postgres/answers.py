@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from wfe.model.definition import DefinitionKey
-from wfe.ports.store import Delivery, InboxRow, ItemsRow, LoadedInstance, ParentLink
+from wfe.ports.store import DATA_ARE_MISSING, NO_DEFINITION, Delivery, InboxRow, ItemsRow, LoadedInstance, ParentLink
 
-__all__ = ["Answer", "Answers", "delivery", "inbox_row"]
+__all__ = ["Answer", "Answers", "definition_key", "delivery", "inbox_row"]
 
 
 class Answer(NamedTuple):
@@ -66,13 +66,13 @@ def _loaded(row: Answer, inbox: Sequence[Answer]) -> LoadedInstance:
     parent = None if parent_id is None else ParentLink(parent_id, parent_pointer, on_parent_end or "")
     return LoadedInstance(
         id=instance_id,
-        definition=DefinitionKey(definition_id, version, definition_hash),
+        definition=definition_key(definition_id, version, definition_hash),
         fence=fence,
         revision=revision,
         run=run,
         head=head,
-        data=data,
-        values=values,
+        data=data or b"",
+        values=values or b"",
         created_at=created_at,
         pointers=states[:count],
         items=[ItemsRow(*items) for items in zip(with_items, states[count:], strict=True)],
@@ -81,7 +81,15 @@ def _loaded(row: Answer, inbox: Sequence[Answer]) -> LoadedInstance:
         reference=reference,
         parent=parent,
         activations=activations,
+        damage="" if data and values else DATA_ARE_MISSING,
     )
+
+
+def definition_key(definition_id: str | None, version: int | None, structure: str | None) -> DefinitionKey:
+    """Give a definition as it was joined to an instance."""
+    if definition_id is None or version is None or structure is None:
+        return NO_DEFINITION
+    return DefinitionKey(definition_id, version, structure)
 
 
 def inbox_row(row: Answer, instance_id: str, name: str, key: str) -> InboxRow:

@@ -8,10 +8,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from wfe.model.definition import DefinitionKey
 from wfe.model.moment import Moment, microseconds
 from wfe.ports.store import ClaimReply, UnclaimedRow
-from wfe.providers.postgres.answers import Answers
+from wfe.providers.postgres.answers import Answers, definition_key
 from wfe.providers.postgres.pool import Pool
 
 if TYPE_CHECKING:
@@ -48,7 +47,8 @@ class Claims:
                 WHERE i.owner = $1 ORDER BY i.id FOR NO KEY UPDATE OF i)
             UPDATE {schema}.instance i SET owner = '', activations = greatest(i.activations - 1, 0)
             FROM held WHERE i.n = held.n"""
-        # Owners that are nobody, or whose session is over, are found by one seek each; then a page of each plan's.
+        # Owners that are nobody, or whose session is over, are found by one seek each; then a page of each plan's. The
+        # plan that a damaged row names need not be there: those of what nobody holds are found by one seek each, too.
         self._unclaimed = f"""
             WITH RECURSIVE now AS MATERIALIZED (SELECT {schema}.store_time() AS now),
             owners(owner) AS (
@@ -58,9 +58,20 @@ class Claims:
                         WHERE i.owner > o.owner AND i.wake_at IS NOT NULL AND i.status <> 'suspended'
                         ORDER BY i.owner LIMIT 1)
                 FROM owners o WHERE o.owner IS NOT NULL),
+            due_plans(n) AS (
+                SELECT (SELECT w.plan FROM {schema}.instance w
+                        WHERE w.owner = '' AND w.wake_at IS NOT NULL AND w.status <> 'suspended'
+                        ORDER BY w.plan LIMIT 1)
+                UNION ALL
+                SELECT (SELECT w.plan FROM {schema}.instance w
+                        WHERE w.owner = '' AND w.plan > d.n AND w.wake_at IS NOT NULL AND w.status <> 'suspended'
+                        ORDER BY w.plan LIMIT 1)
+                FROM due_plans d WHERE d.n IS NOT NULL),
+            plans AS MATERIALIZED (
+                SELECT p.n FROM {schema}.plan p UNION SELECT d.n FROM due_plans d WHERE d.n IS NOT NULL),
             alive AS MATERIALIZED (SELECT s.id FROM {schema}.session s, now WHERE s.expires_at > now.now),
             page AS (
-                SELECT d.* FROM owners o CROSS JOIN {schema}.plan p CROSS JOIN now CROSS JOIN LATERAL (
+                SELECT d.* FROM owners o CROSS JOIN plans p CROSS JOIN now CROSS JOIN LATERAL (
                     SELECT w.wake_at AS due, w.n, w.id, w.plan, w.blocked_reason, w.activations
                     FROM {schema}.instance w
                     WHERE w.owner = o.owner AND w.plan = p.n AND w.wake_at IS NOT NULL AND w.status <> 'suspended'
@@ -75,7 +86,7 @@ class Claims:
                 ORDER BY w.n LIMIT $1))
             SELECT page.*, p.id AS definition_id, p.version, p.hash, EXISTS (
                 SELECT 1 FROM {schema}.inbox b WHERE b.n = page.n AND b.message IS NOT NULL) AS has_message
-            FROM page JOIN {schema}.plan p ON p.n = page.plan
+            FROM page LEFT JOIN {schema}.plan p ON p.n = page.plan
             ORDER BY page.due, page.n
             LIMIT $1"""
         self._block = f"""
@@ -151,7 +162,7 @@ class Claims:
         return [
             UnclaimedRow(
                 row["id"],
-                DefinitionKey(row["definition_id"], row["version"], row["hash"]),
+                definition_key(row["definition_id"], row["version"], row["hash"]),
                 row["blocked_reason"],
                 row["activations"],
                 (row["due"], row["n"]),

@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wfe.model.definition import DefinitionKey
-from wfe.ports.inspection import Damage, Inspector, OverlookedEvent, StoredInstance
-from wfe.ports.store import ErrorRow, InboxRow, ItemsRow, LogRow, ParentLink, PointerRow
+from wfe.ports.inspection import Damage, Inspector, OverlookedEvent, StoredEvent, StoredInstance
+from wfe.ports.store import DefinitionRow, ErrorRow, InboxRow, ItemsRow, LogRow, ParentLink, PointerRow
+from wfe.providers.postgres.answers import definition_key
 from wfe.providers.postgres.connector import Connector
 from wfe.providers.postgres.faults import connection_errors, translate
+from wfe.providers.postgres.structure import Structure
 
 if TYPE_CHECKING:
     import asyncpg
@@ -44,10 +46,17 @@ class Inspection:
         try:
             connection = await self._connector.connect("wfe inspection")
             try:
+                structure = await Structure.read(connection, self._connector.place)
+                for damage in structure.damages():
+                    self._inspector.damage(damage)
+                if not structure.is_workable:
+                    return
                 after: int | None = 0
                 while after is not None:
                     async with connection.transaction(isolation="repeatable_read", readonly=True):
                         after = await self._batch(connection, after)
+                await self._events(connection)
+                await self._definitions(connection)
                 await self._whole(connection)
             finally:
                 connection.terminate()
@@ -106,6 +115,26 @@ class Inspection:
             for row in await connection.fetch(f"{statement.format(schema=schema)} LIMIT {_SHOWN}", after, last):
                 values = tuple(row)[1:]
                 self._inspector.damage(Damage(rule, what.format(*values), see.format(*values), row["id"]))
+
+    async def _events(self, connection: asyncpg.Connection) -> None:
+        """Show the events, page by page in the order of their ids."""
+        page = f"SELECT id, sequence, payload FROM {self._schema}.event WHERE id > $1 ORDER BY id LIMIT {_PORTION}"
+        rows = await connection.fetch(page, "")
+        while rows:
+            self._inspector.events([_event(row) for row in rows])
+            rows = await connection.fetch(page, rows[-1]["id"])
+
+    async def _definitions(self, connection: asyncpg.Connection) -> None:
+        rows = await connection.fetch(
+            f"""SELECT p.id, p.version, p.hash, d.body, d.source FROM {self._schema}.definition d
+            JOIN {self._schema}.plan p ON p.n = d.plan ORDER BY p.n"""
+        )
+        self._inspector.definitions(
+            [
+                DefinitionRow(DefinitionKey(row["id"], row["version"], row["hash"]), row["body"], row["source"])
+                for row in rows
+            ]
+        )
 
     async def _whole(self, connection: asyncpg.Connection) -> None:
         for rule, statement, what, see in _WHOLE:
@@ -194,7 +223,7 @@ class _Parts:
         n, parent = row["n"], row["parent_id"]
         return StoredInstance(
             id=row["id"],
-            definition=DefinitionKey(row["definition_id"] or "?", row["version"] or 0, row["hash"] or ""),
+            definition=definition_key(row["definition_id"], row["version"], row["hash"]),
             plan=self._plans.get(row["plan"]),
             status=row["status"],
             run=row["run"],
@@ -243,6 +272,12 @@ class _Portions:
                 portion = []
         if portion:
             yield portion
+
+
+def _event(row: asyncpg.Record) -> StoredEvent:
+    quoted = row["id"].replace("'", "''")
+    what = "future event" if row["sequence"] is None else f"event {row['sequence']}"
+    return StoredEvent(f"{what} {row['id']!r}", row["payload"], f"SELECT * FROM event WHERE id = '{quoted}'")
 
 
 def _inbox_row(row: asyncpg.Record) -> InboxRow:

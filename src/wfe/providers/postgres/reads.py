@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 from wfe.model.definition import DefinitionKey
 from wfe.model.errors import ConfigurationError
 from wfe.model.status import WorkflowStatus
-from wfe.ports.store import EndedRow, InboxRow, InstanceRow, ListFilter, LogCursorPage, LogRow
+from wfe.ports.store import (
+    DATA_ARE_MISSING,
+    NO_DEFINITION,
+    EndedRow,
+    InboxRow,
+    InstanceRow,
+    ListFilter,
+    LogCursorPage,
+    LogRow,
+)
+from wfe.providers.postgres.answers import definition_key
 from wfe.providers.postgres.cursor import LogCursor
 from wfe.providers.postgres.pool import Pool
 
@@ -33,15 +43,15 @@ class Reads:
         self._instance = f"""
             SELECT i.*, p.id AS definition_id, p.version, p.hash, d.data, d.vals
             FROM {schema}.instance i
-            JOIN {schema}.plan p ON p.n = i.plan
-            JOIN {schema}.document d ON d.n = i.n"""
+            LEFT JOIN {schema}.plan p ON p.n = i.plan
+            LEFT JOIN {schema}.document d ON d.n = i.n"""
         self._pointers = f"ARRAY(SELECT r.state FROM {schema}.pointer r WHERE r.n = i.n ORDER BY r.slot) AS pointers"
         self._log = f"""
             SELECT i.id, l.revision, l.first_sequence, l.count, l.run, l.time, l.records, p.id AS definition_id,
                 p.version, l.xid, l.n
             FROM {schema}.log l
             JOIN {schema}.instance i ON i.n = l.n
-            JOIN {schema}.plan p ON p.n = i.plan"""
+            LEFT JOIN {schema}.plan p ON p.n = i.plan"""
 
     @property
     def is_open(self) -> bool:
@@ -115,7 +125,7 @@ class Reads:
                 definition=_definition(row),
                 status=row["status"],
                 head=row["head"],
-                data=row["data"],
+                data=row["data"] or b"",
                 pointers=row["pointers"],
             )
             for row in rows
@@ -226,7 +236,13 @@ class Reads:
 
 
 def _definition(row: asyncpg.Record) -> DefinitionKey:
-    return DefinitionKey(row["definition_id"], row["version"], row["hash"])
+    return definition_key(row["definition_id"], row["version"], row["hash"])
+
+
+def _damage(row: asyncpg.Record) -> str:
+    if row["definition_id"] is None:
+        return f"its definition (plan {row['plan']}) is not in the store"
+    return DATA_ARE_MISSING if row["data"] is None or row["vals"] is None else ""
 
 
 def _instance_row(row: asyncpg.Record, pointers: Sequence[bytes] = ()) -> InstanceRow:
@@ -239,8 +255,8 @@ def _instance_row(row: asyncpg.Record, pointers: Sequence[bytes] = ()) -> Instan
         fence=row["fence"],
         owner=row["owner"] or None,
         head=row["head"],
-        data=row["data"],
-        values=row["vals"],
+        data=row["data"] or b"",
+        values=row["vals"] or b"",
         created_at=row["created_at"],
         ended_at=row["ended_at"],
         wake_at=row["wake_at"],
@@ -250,6 +266,7 @@ def _instance_row(row: asyncpg.Record, pointers: Sequence[bytes] = ()) -> Instan
         reference=row["reference"],
         parent_id=row["parent_id"],
         pointers=pointers,
+        damage=_damage(row),
     )
 
 
@@ -262,8 +279,8 @@ def _log_row(row: asyncpg.Record) -> LogRow:
         row["run"],
         row["time"],
         row["records"],
-        row["definition_id"],
-        row["version"],
+        row["definition_id"] or NO_DEFINITION.id,
+        row["version"] or NO_DEFINITION.version,
     )
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from wfe.model.definition import DefinitionKey
 from wfe.model.moment import Moment
 from wfe.ports.store import ClaimReply, LoadedInstance, UnclaimedRow
+from wfe.providers.sqlite.columns import Shape, as_stored
 from wfe.providers.sqlite.connection import begin_write, commit, relaxed, roll_back, writing
 from wfe.providers.sqlite.counters import SystemClock, store_time
 from wfe.providers.sqlite.faults import CommitUnknown
@@ -22,6 +24,8 @@ from wfe.providers.sqlite.sessions import bury, find_dead, remove_locks
 
 __all__ = ["Claims"]
 
+_LAST: Moment = 2**62
+"""Beyond all times. What is no number, in a damaged row, is greater than any number: texts, then bytes."""
 # The conditions are those of the partial index, word for word: else SQLite would not use it.
 FREE_AND_TIMED = "owner IS NULL AND wake_at IS NOT NULL AND status <> 'suspended'"
 DUE = (
@@ -30,7 +34,7 @@ DUE = (
 )
 NEXT_WAKE = (
     "SELECT min(wake_at) FROM instance INDEXED BY instance_due "
-    f"WHERE definition = ? AND {FREE_AND_TIMED} AND wake_at > ?"
+    f"WHERE definition = ? AND {FREE_AND_TIMED} AND wake_at > ? AND wake_at <= {_LAST}"
 )
 CALLED = (
     "SELECT c.n, min(coalesce(i.wake_at, ?2), ?2) FROM called c CROSS JOIN instance i ON i.n = c.n "
@@ -45,10 +49,9 @@ NAMED = (
     "AND (i.owner IS NULL OR NOT EXISTS (SELECT 1 FROM session s WHERE s.k = i.owner AND s.expires_at > ?2))"
 )
 _ANY_NUMBER = 2**62
-NEXT_EVENT = "SELECT min(effective_at) FROM future"
+NEXT_EVENT = f"SELECT min(effective_at) FROM future WHERE effective_at <= {_LAST}"
 # Pages of what is due: the rest of those due at one time, those due later, and those with messages alone. Each seeks
 # in its index; SQLite does not for `(wake_at, n) > (?, ?)`.
-_LAST: Moment = 2**62
 DUE_THEN_AFTER = (
     "SELECT wake_at, n FROM instance INDEXED BY instance_due "
     f"WHERE definition = ? AND {FREE_AND_TIMED} AND wake_at = ? AND n > ? ORDER BY n LIMIT ?"
@@ -74,6 +77,40 @@ UNCLAIMED = (
     "SELECT id, definition, blocked_reason, activations, "
     "EXISTS (SELECT 1 FROM inbox b WHERE b.n = instance.n AND b.message IS NOT NULL) FROM instance WHERE n = ?"
 )
+# Each distinct value is found by one seek in an index. They are asked for once a sweep: rows may name a definition, or
+# a holder, that is not there.
+DUE_DEFINITIONS = (
+    "WITH RECURSIVE d(k) AS ("
+    f"SELECT min(definition) FROM instance INDEXED BY instance_due WHERE {FREE_AND_TIMED} "
+    "UNION ALL SELECT (SELECT min(definition) FROM instance INDEXED BY instance_due "
+    f"WHERE {FREE_AND_TIMED} AND definition > d.k) FROM d WHERE d.k IS NOT NULL) "
+    "SELECT k FROM d WHERE k IS NOT NULL UNION SELECT k FROM definition"
+)
+HELD_BY_NOBODY = (
+    "WITH RECURSIVE o(k) AS ("
+    "SELECT min(owner) FROM instance WHERE owner IS NOT NULL "
+    "UNION ALL SELECT (SELECT min(owner) FROM instance WHERE owner IS NOT NULL AND owner > o.k) "
+    "FROM o WHERE o.k IS NOT NULL) "
+    "SELECT k FROM o WHERE k IS NOT NULL AND NOT EXISTS (SELECT 1 FROM session s WHERE s.k = o.k)"
+)
+
+
+class _UnclaimedColumns(NamedTuple):
+    """A row of `UNCLAIMED`."""
+
+    id: str
+    definition: int
+    blocked_reason: str | None
+    activations: int
+    has_message: int
+
+
+_UNCLAIMED_SHAPE = Shape(_UnclaimedColumns)
+
+
+def held_by_nobody(connection: sqlite3.Connection) -> list[int]:
+    """Give the holders that rows name and that are no sessions, dead or alive."""
+    return [owner for (owner,) in connection.execute(HELD_BY_NOBODY)]
 
 
 @dataclass(eq=False)
@@ -118,7 +155,7 @@ class Claims:
     ) -> list[UnclaimedRow]:
         """List a page of what is due and unheld, when what dead sessions held has been made so."""
         with relaxed(connection):
-            self._bury(connection)
+            self._bury(connection, held_by_nobody(connection))
         return self._due_places(connection, store_time(connection, self.clock), limit, after, ())
 
     def unclaimed(
@@ -126,7 +163,9 @@ class Claims:
     ) -> list[UnclaimedRow]:
         """List a page of what is due and unheld, longest due first. Writes nothing."""
         now = store_time(connection, self.clock)
-        return self._due_places(connection, now, limit, after, find_dead(connection, self.place, now))
+        return self._due_places(
+            connection, now, limit, after, [*find_dead(connection, self.place, now), *held_by_nobody(connection)]
+        )
 
     def _due_places(
         self,
@@ -138,7 +177,7 @@ class Claims:
     ) -> list[UnclaimedRow]:
         since, number = after or (-1, 0)
         places: list[tuple[Moment, int]] = []
-        for definition in all_definitions(connection):
+        for (definition,) in connection.execute(DUE_DEFINITIONS).fetchall():
             places += connection.execute(DUE_THEN_AFTER, (definition, since, number, limit)).fetchall()
             places += connection.execute(DUE_AFTER, (definition, since, now, limit)).fetchall()
             beyond = number if since == _LAST else 0
@@ -146,25 +185,38 @@ class Claims:
         for session in dead:
             given = {"owner": session, "now": now, "since": since, "number": number, "limit": limit}
             places += connection.execute(LEFT_AFTER, given).fetchall()
-        return [self._unclaimed_row(connection, place) for place in sorted(places)[:limit]]
+        rows = (self._unclaimed_row(connection, place) for place in sorted(places)[:limit])
+        return [row for row in rows if row is not None]
 
-    def _unclaimed_row(self, connection: sqlite3.Connection, place: tuple[Moment, int]) -> UnclaimedRow:
-        row = connection.execute(UNCLAIMED, (place[1],)).fetchone()
-        instance_id, definition, reason, activations, has_message = row
-        key = self.definitions.key(connection, definition)
-        return UnclaimedRow(instance_id, key, reason, activations, place, bool(has_message))
+    def _unclaimed_row(self, connection: sqlite3.Connection, place: tuple[Moment, int]) -> UnclaimedRow | None:
+        found = connection.execute(UNCLAIMED, (place[1],)).fetchone()
+        if found is None:  # an index that is damaged has what its table has not
+            return None
+        row, _ = _UNCLAIMED_SHAPE.read(found)
+        key = self.definitions.key(connection, row.definition)
+        return UnclaimedRow(row.id, key, row.blocked_reason, row.activations, place, bool(row.has_message))
 
     def release(self, connection: sqlite3.Connection, session: str, holds: Sequence[tuple[str, int]]) -> None:
         """Give instances back unchanged."""
         with relaxed(connection), writing(connection, self.place):
             for instance_id, fence in holds:
-                row = connection.execute(
-                    "UPDATE instance SET owner = NULL, activations = max(activations - 1, 0) "
-                    "WHERE id = ? AND fence = ? AND owner = (SELECT k FROM session WHERE id = ?) RETURNING n",
-                    (instance_id, fence, session),
-                ).fetchone()
+                row = self._release(connection, session, instance_id, fence)
+                raw = None if row is not None else as_stored(instance_id)
+                if raw is not None:
+                    row = self._release(connection, session, raw, fence)
                 if row is not None:
                     call_if_unread(connection, row[0])
+
+    def _release(
+        self, connection: sqlite3.Connection, session: str, instance_id: str | bytes, fence: int
+    ) -> tuple[int] | None:
+        row: tuple[int] | None = connection.execute(
+            "UPDATE instance SET owner = NULL, activations = max(activations - 1, 0) "
+            "WHERE id IN (CAST(?1 AS TEXT), ?1) AND fence = ?2 AND owner = (SELECT k FROM session WHERE id = ?3) "
+            "RETURNING n",
+            (instance_id, fence, session),
+        ).fetchone()
+        return row
 
     def block(self, connection: sqlite3.Connection, reasons: Mapping[str, str]) -> list[str]:
         """Say why nobody takes instances, of those that are still unheld."""
@@ -207,8 +259,8 @@ class Claims:
             self.release(connection, *self._doubtful[-1])
             self._doubtful.pop()
 
-    def _bury(self, connection: sqlite3.Connection) -> None:
-        dead = find_dead(connection, self.place, store_time(connection, self.clock))
+    def _bury(self, connection: sqlite3.Connection, not_there: Sequence[int] = ()) -> None:
+        dead = [*find_dead(connection, self.place, store_time(connection, self.clock)), *not_there]
         if dead:
             with writing(connection, self.place):
                 gone = bury(connection, dead)

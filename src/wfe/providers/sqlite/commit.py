@@ -346,6 +346,7 @@ class _Writing:
         n = counters.instance
         self._created.append((n, start))
         self._effects.add(n, 1, changes)
+        self._effects.add_what_is_empty(n, changes)
         if changes.subscribe and not changes.ended:
             self._waits.append((n, start.id, counters.now, changes))
         if hold:

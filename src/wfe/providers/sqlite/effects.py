@@ -7,7 +7,7 @@ import sqlite3
 from wfe.ports.store import Changes
 from wfe.providers.sqlite.bulk import Bulk
 from wfe.providers.sqlite.counters import Counters
-from wfe.providers.sqlite.loading import json_list
+from wfe.providers.sqlite.loading import EMPTY, json_list
 
 __all__ = ["Effects"]
 
@@ -64,6 +64,13 @@ class Effects:
         if changes.consumed:
             self._consumed.extend([(row, n) for row in changes.consumed])
         self._add_rare(n, changes)
+
+    def add_what_is_empty(self, n: int, changes: Changes) -> None:
+        """Gather the data and values of a new instance that has none: a row that is missing is damage."""
+        if changes.data is None:
+            self._documents += (n, EMPTY)
+        if changes.values is None:
+            self._contexts.append((n, EMPTY))
 
     def _add_rare(self, n: int, changes: Changes) -> None:
         if changes.values is not None:

@@ -30,6 +30,9 @@ _ADVICE = {
     sqlite3.SQLITE_NOMEM: "memory is exhausted",
     sqlite3.SQLITE_PROTOCOL: "its locks could not be taken; too many processes open it at once",
 }
+_OTHER_TABLES = ("no such ", "no query solution", "table ", "malformed database schema")
+"""How SQLite begins to say that a table, column or index is missing, or is another: somebody dropped it, or a page of
+the schema is damaged."""
 _HOPELESS_AT_OPEN = frozenset(
     {
         sqlite3.SQLITE_READONLY,
@@ -81,6 +84,9 @@ def translated(error: Exception, place: Place, *, opening: bool = False) -> WfeE
     """
     if isinstance(error, WfeError):
         return error
+    if isinstance(error, UnicodeDecodeError):  # SQLite quotes a damaged page in what it says of it
+        damaged = f"The SQLite file {_name(place)} could not be used: {_ADVICE[sqlite3.SQLITE_CORRUPT]}."
+        return ConfigurationError(damaged) if opening else ProviderUnavailable(damaged)
     if isinstance(error, (OverflowError, UnicodeEncodeError, sqlite3.ProgrammingError, sqlite3.InterfaceError)):
         return DataError(f"A value cannot be stored in the SQLite file {_name(place)}: {error}.", reason="unstorable")
     code = _primary(error) if isinstance(error, sqlite3.Error) else -1
@@ -90,6 +96,8 @@ def translated(error: Exception, place: Place, *, opening: bool = False) -> WfeE
             f"{DAMAGE_ADVICE}."
         )
     advice = _ADVICE.get(code, "this was not expected; please report it")
+    if str(error).startswith(_OTHER_TABLES):
+        advice = f"its tables are not those that wfe makes; `wfe doctor --check` tells which, else {DAMAGE_ADVICE}"
     message = f"The SQLite file {_name(place)} could not be used: {error}; {advice}."
     if opening and code in _HOPELESS_AT_OPEN:
         return ConfigurationError(message)

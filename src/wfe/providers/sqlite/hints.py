@@ -27,7 +27,7 @@ _LONGEST_SESSION = 40
 _LARGEST_DATAGRAM = 32_768
 _TAKEN_AT_ONCE = 64
 _YOUNG_SECONDS = 10.0
-_encoder = msgspec.msgpack.Encoder()
+_encoder = msgspec.msgpack.Encoder(enc_hook=str)  # of ids that are no UTF-8; all others never ask the hook
 _decoder = msgspec.msgpack.Decoder(list[Hint])
 
 

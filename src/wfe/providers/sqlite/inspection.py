@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from wfe.model.definition import DefinitionKey
 from wfe.model.moment import Moment
-from wfe.ports.inspection import Damage, Inspector, OverlookedEvent, StoredInstance
-from wfe.ports.store import ErrorRow, InboxRow, ItemsRow, LogRow, ParentLink, PointerRow
+from wfe.ports.inspection import Damage, Inspector, OverlookedEvent, StoredEvent, StoredInstance
+from wfe.ports.store import NO_DEFINITION, ErrorRow, InboxRow, ItemsRow, LogRow, ParentLink, PointerRow
+from wfe.providers.sqlite.columns import Shape, reading_any_text
 from wfe.providers.sqlite.connection import snapshot
 from wfe.providers.sqlite.counters import INDEXED
 from wfe.providers.sqlite.loading import inbox_rows, json_list
+from wfe.providers.sqlite.structure import is_workable, odd_values, structure_damages
+from wfe.providers.sqlite.upkeep import Upkeep
 
-__all__ = ["inspect_batch", "inspect_log", "inspect_whole"]
+__all__ = ["inspect_batch", "inspect_events", "inspect_log", "inspect_structure", "inspect_whole"]
 
 _BATCH = 100
 _PORTION = 500
@@ -76,8 +80,8 @@ class _Columns(NamedTuple):
     data: bytes | None
     values: bytes | None
     parent_id: str | None
-    parent_pointer: int
-    on_parent_end: str
+    parent_pointer: int | None
+    on_parent_end: str | None
     parent_has_ended: int
 
     @property
@@ -88,13 +92,38 @@ class _Columns(NamedTuple):
     @property
     def parent(self) -> ParentLink | None:
         """The pointer that waits for it."""
-        return None if self.parent_id is None else ParentLink(self.parent_id, self.parent_pointer, self.on_parent_end)
+        if self.parent_id is None:
+            return None
+        return ParentLink(self.parent_id, self.parent_pointer or 0, self.on_parent_end or "")
+
+
+class _Row(NamedTuple):
+    """A row that hangs on an instance, by a number: a pointer, items, an error."""
+
+    number: int
+    packed: bytes
+
+
+class _LogColumns(NamedTuple):
+    """A row of the log, but for whose it is."""
+
+    revision: int
+    first_sequence: int
+    records_count: int
+    run: int
+    time: Moment
+    records: bytes
+
+
+_SHAPE = Shape(_Columns)
+_ROW_SHAPE = Shape(_Row)
+_LOG_SHAPE = Shape(_LogColumns)
 
 
 def inspect_batch(connection: sqlite3.Connection, inspector: Inspector, after: int) -> int | None:
     """Show the instances that follow the one with a number. Give the number to go on after; None: these were all."""
-    with snapshot(connection):
-        rows = [_Columns._make(row) for row in connection.execute(_INSTANCES, (after, _BATCH)).fetchall()]
+    with snapshot(connection), reading_any_text(connection):
+        rows = [_SHAPE.read(row)[0] for row in connection.execute(_INSTANCES, (after, _BATCH)).fetchall()]
         last = rows[-1].n if len(rows) == _BATCH else _LAST
         batch = _Batch(connection, after, last, rows)
         for row in rows:
@@ -106,6 +135,9 @@ def inspect_batch(connection: sqlite3.Connection, inspector: Inspector, after: i
             inspector.finished()
         for damage in (*_of_instances(connection, after, last), *_orphans(connection, after, last)):
             inspector.damage(damage)
+        for table in ("instance", *_TABLES):
+            for damage in odd_values(connection, table, batch.ids, _BETWEEN, (after, last)):
+                inspector.damage(damage)
     return None if last == _LAST else last
 
 
@@ -125,15 +157,15 @@ class _Batch:
         )
         self._log = _Portions(connection.execute(_LOG_INDEXED, between))
         self._log_end = self._grouped(_LOG_END)
-        self._ids = {row.n: row.id for row in rows}
+        self.ids = {row.n: row.id for row in rows}
         self._inbox: dict[str, list[InboxRow]] = {}
-        for message in inbox_rows(connection, json_list(list(self._ids))):
+        for message in inbox_rows(connection, json_list(list(self.ids))):
             self._inbox.setdefault(message.instance_id, []).append(message)
         self._children: dict[str, list[str]] = {}
         for parent, child in connection.execute(
             "SELECT parent_id, id FROM instance WHERE parent_id IN (SELECT value FROM json_each(?)) "
             "AND ended_at IS NULL",
-            (json_list(list(self._ids.values())),),
+            (json_list(list(self.ids.values())),),
         ):
             self._children.setdefault(parent, []).append(child)
 
@@ -145,7 +177,7 @@ class _Batch:
 
     def stored(self, row: _Columns) -> StoredInstance:
         """Give an instance."""
-        key, plan = self._definitions.get(row.definition, (DefinitionKey("?", 0, ""), None))
+        key, plan = self._definitions.get(row.definition, (NO_DEFINITION, None))
         return StoredInstance(
             id=row.id,
             definition=key,
@@ -165,8 +197,8 @@ class _Batch:
             values=row.values,
             parent=row.parent,
             parent_has_ended=bool(row.parent_has_ended),
-            pointers=[PointerRow(*each) for each in self._pointers.get(row.n, ())],
-            items=[ItemsRow(*each) for each in self._items.get(row.n, ())],
+            pointers=[PointerRow(*_ROW_SHAPE.read(each)[0]) for each in self._pointers.get(row.n, ())],
+            items=[ItemsRow(*_ROW_SHAPE.read(each)[0]) for each in self._items.get(row.n, ())],
             inbox=self._inbox.get(row.id, ()),
             waits=self._waits.get(row.n, ()),
             overlooked=[
@@ -178,16 +210,16 @@ class _Batch:
     def errors_of(self, n: int) -> Iterator[list[ErrorRow]]:
         """Give the errors of an instance, in portions."""
         for rows in self._errors.of(n):
-            yield [ErrorRow(*row) for row in rows]
+            yield [ErrorRow(*_ROW_SHAPE.read(row)[0]) for row in rows]
 
     def log_of(self, n: int) -> Iterator[list[LogRow]]:
         """Give the log of an instance, in portions: from the index first, then the rows that are not in it yet."""
-        instance_id = self._ids[n]
+        instance_id = self.ids[n]
         for rows in self._log.of(n):
-            yield [LogRow(instance_id, *row) for row in rows]
+            yield [LogRow(instance_id, *_LOG_SHAPE.read(row)[0]) for row in rows]
         end = self._log_end.get(n)
         if end:
-            yield [LogRow(instance_id, *row) for row in end]
+            yield [LogRow(instance_id, *_LOG_SHAPE.read(row)[0]) for row in end]
 
 
 class _Portions:
@@ -213,7 +245,7 @@ class _Portions:
 
 def _definitions(connection: sqlite3.Connection, numbers: set[int]) -> dict[int, tuple[DefinitionKey, str | None]]:
     return {
-        k: (DefinitionKey(*key), plan)
+        k: (DefinitionKey(*key), None if plan is None else str(plan) if isinstance(plan, str) else "")
         for k, *key, plan in connection.execute(
             "SELECT k, id, version, hash, plan FROM definition WHERE k IN (SELECT value FROM json_each(?))",
             (json_list(sorted(numbers)),),
@@ -245,7 +277,7 @@ def _orphans(connection: sqlite3.Connection, after: int, last: int) -> Iterator[
 def inspect_log(connection: sqlite3.Connection, inspector: Inspector, after: int) -> int | None:
     """Show what is wrong with a portion of the log. Give the place to go on after; None: this was all."""
     last = after + _LOG_PORTION
-    with snapshot(connection):
+    with snapshot(connection), reading_any_text(connection):
         (newest,) = connection.execute("SELECT coalesce(max(k), 0) FROM log").fetchone()
         for (k,) in connection.execute(
             "SELECT k FROM log WHERE k > ? AND k <= ? AND NOT EXISTS (SELECT 1 FROM instance i WHERE i.n = log.n) "
@@ -254,7 +286,36 @@ def inspect_log(connection: sqlite3.Connection, inspector: Inspector, after: int
         ):
             see = f"SELECT * FROM log WHERE k = {k}"
             inspector.damage(Damage("A3", "a log row is left of an instance that is not there", see))
+        for damage in odd_values(connection, "log", {}, "k > ? AND k <= ?", (after, last)):
+            inspector.damage(damage)
     return last if newest > last else None
+
+
+def inspect_events(connection: sqlite3.Connection, inspector: Inspector, after: int) -> int | None:
+    """Show a page of the stored events. Give the number to go on after; None: these were all."""
+    with snapshot(connection), reading_any_text(connection):
+        rows = connection.execute(
+            "SELECT sequence, payload FROM event WHERE sequence > ? ORDER BY sequence LIMIT ?", (after, _PORTION)
+        ).fetchall()
+        last = rows[-1][0] if len(rows) == _PORTION else _LAST
+        inspector.events([_event("event", "sequence", *row) for row in rows])
+        for damage in odd_values(connection, "event", {}, "sequence > ? AND sequence <= ?", (after, last)):
+            inspector.damage(damage)
+    return None if last == _LAST else last
+
+
+def _event(table: str, key: str, number: int, payload: object) -> StoredEvent:
+    what = f"event {number}" if table == "event" else f"the future event number {number}"
+    see = f"SELECT * FROM {table} WHERE {key} = {number}"
+    return StoredEvent(what, payload if isinstance(payload, bytes) else b"", see)
+
+
+def inspect_structure(connection: sqlite3.Connection, inspector: Inspector) -> bool:
+    """Show what is wrong with tables and indexes. False: the rows cannot be looked at."""
+    with snapshot(connection):
+        for damage in structure_damages(connection):
+            inspector.damage(damage)
+        return is_workable(connection)
 
 
 class _Rule(NamedTuple):
@@ -281,18 +342,18 @@ _NEWEST_EVENT = "(SELECT event FROM batch WHERE k = (SELECT max(k) FROM batch))"
 _OF_INSTANCES = (
     _Rule(
         "Q1",
-        "SELECT i.id FROM instance i WHERE i.n > ?1 AND i.n <= ?2 AND i.owner IS NULL AND i.ended_at IS NULL "
+        "SELECT i.id, i.n FROM instance i WHERE i.n > ?1 AND i.n <= ?2 AND i.owner IS NULL AND i.ended_at IS NULL "
         "AND EXISTS (SELECT 1 FROM inbox b WHERE b.n = i.n) "
         "AND NOT EXISTS (SELECT 1 FROM called c WHERE c.definition = i.definition AND c.n = i.n)",
         "nobody holds it, messages wait for it, and no claim looks at it",
-        "SELECT * FROM called",
+        "SELECT * FROM inbox WHERE n = {0}",
     ),
     _Rule(
         "Q1",
         "SELECT i.id, i.owner FROM instance i WHERE i.n > ?1 AND i.n <= ?2 AND i.owner IS NOT NULL "
         "AND NOT EXISTS (SELECT 1 FROM session s WHERE s.k = i.owner)",
-        "the session {0} that holds it is not there, so nobody will ever free it",
-        "SELECT * FROM session",
+        "the session {0} that holds it is not there; the next sweep of a host frees it",
+        "SELECT * FROM instance WHERE owner IS {0!r}",
     ),
     _Rule(
         "E2",
@@ -338,6 +399,12 @@ _WHOLE = (
         "the future event number {0} is published already",
         "SELECT * FROM future WHERE k = {0}",
     ),
+    _Rule(
+        "T3",
+        "SELECT max(n) FROM instance WHERE NOT EXISTS (SELECT 1 FROM batch) HAVING max(n) IS NOT NULL",
+        "no batch has its marker any more, from which hosts know which numbers were given out (here up to {0})",
+        "SELECT max(n) FROM instance",
+    ),
     _numbers("T3", "instance", "n", "instance"),
     _numbers("T3", "log", "k", "log"),
     _numbers("E2", "inbox", "k", "inbox"),
@@ -348,9 +415,17 @@ _WHOLE = (
 def inspect_whole(connection: sqlite3.Connection, inspector: Inspector) -> None:
     """Show what is wrong with events, numbers and the file itself."""
     for rule, statement, what, see in _WHOLE:
-        with snapshot(connection):
+        with snapshot(connection), reading_any_text(connection):
             for row in connection.execute(f"{statement} LIMIT {_SHOWN}").fetchall():
                 inspector.damage(Damage(rule, what.format(*row), see.format(*row)))
+    with snapshot(connection), reading_any_text(connection):
+        future = connection.execute("SELECT k, payload FROM future")
+        while portion := future.fetchmany(_PORTION):
+            inspector.events([_event("future", "k", *row) for row in portion])
+        inspector.definitions(Upkeep.recorded(connection))
+        for table in ("future", "definition", "session", "batch"):
+            for damage in islice(odd_values(connection, table, {}), _SHOWN):
+                inspector.damage(damage)
     for (text,) in connection.execute(f"PRAGMA integrity_check({_SHOWN})").fetchall():
         if text != "ok":
             inspector.damage(Damage("T10", f"the file is damaged: {text}", "PRAGMA integrity_check"))

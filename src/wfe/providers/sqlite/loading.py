@@ -9,14 +9,16 @@ from typing import NamedTuple
 import msgspec
 
 from wfe.model.moment import Moment
-from wfe.ports.store import InboxRow, ItemsRow, LoadedInstance, ParentLink
+from wfe.ports.store import DATA_ARE_MISSING, InboxRow, ItemsRow, LoadedInstance, ParentLink
+from wfe.providers.sqlite.columns import Shape
 from wfe.providers.sqlite.names import DefinitionNumbers
 
 __all__ = ["EMPTY", "inbox_rows", "inbox_rows_by_id", "inbox_rows_of", "json_list", "load", "take"]
 
 EMPTY = b"{}"
-"""The data or values of an instance that has none."""
+"""The data or values of an instance that was started without any."""
 
+_json = msgspec.json.Encoder(enc_hook=str)  # of texts that are no UTF-8; all others never ask the hook
 _GIVEN = "(SELECT value FROM json_each(?))"
 _LOAD = (
     "SELECT i.n, i.id, i.definition, i.fence, i.revision, i.run, i.head, d.data, c.vals, i.created_at, i.name, "
@@ -25,6 +27,20 @@ _LOAD = (
     f"WHERE i.n IN {_GIVEN}"
 )
 _INBOX_COLUMNS = "b.k, i.id, b.message, b.pointer, b.wait, b.sequence, b.name, b.key, b.payload"
+
+
+class _InboxColumns(NamedTuple):
+    """The columns of an inbox row."""
+
+    k: int
+    id: str
+    message: bytes | None
+    pointer: int | None
+    wait: int | None
+    sequence: int | None
+    name: str | None
+    key: str | None
+    payload: bytes | None
 
 
 class _Columns(NamedTuple):
@@ -43,19 +59,25 @@ class _Columns(NamedTuple):
     name: str | None
     reference: str | None
     parent_id: str | None
-    parent_pointer: int
-    on_parent_end: str
+    parent_pointer: int | None
+    on_parent_end: str | None
     activations: int
 
     @property
     def parent(self) -> ParentLink | None:
         """The pointer that waits for it."""
-        return None if self.parent_id is None else ParentLink(self.parent_id, self.parent_pointer, self.on_parent_end)
+        if self.parent_id is None:
+            return None
+        return ParentLink(self.parent_id, self.parent_pointer or 0, self.on_parent_end or "")
+
+
+_SHAPE = Shape(_Columns)
+_INBOX_SHAPE = Shape(_InboxColumns)
 
 
 def json_list(values: Sequence[int] | Sequence[str]) -> str:
     """Pack values for a statement that reads them with `json_each`: one text of SQL, whatever their number."""
-    return msgspec.json.encode(values).decode()
+    return _json.encode(values).decode()
 
 
 def take(
@@ -93,6 +115,7 @@ def load(
         items[n].append(ItemsRow(pointer, packed))
     for row in inbox_rows(connection, given):
         inbox.setdefault(row.instance_id, []).append(row)
+    rows = _SHAPE.read_all(connection.execute(_LOAD, (given,)).fetchall())
     found = {
         row.n: LoadedInstance(
             id=row.id,
@@ -101,8 +124,8 @@ def load(
             revision=row.revision,
             run=row.run,
             head=row.head,
-            data=EMPTY if row.data is None else row.data,
-            values=EMPTY if row.values is None else row.values,
+            data=row.data or b"",
+            values=row.values or b"",
             created_at=row.created_at,
             pointers=pointers[row.n],
             items=items[row.n],
@@ -111,10 +134,11 @@ def load(
             reference=row.reference,
             parent=row.parent,
             activations=row.activations,
+            damage=damage or (DATA_ARE_MISSING if row.data is None or row.values is None else ""),
         )
-        for row in map(_Columns._make, connection.execute(_LOAD, (given,)).fetchall())
+        for row, damage in rows
     }
-    return [found[n] for n in numbers]
+    return [found[n] for n in numbers if n in found]  # all of them, unless an index is damaged
 
 
 def inbox_rows(connection: sqlite3.Connection, given: str) -> list[InboxRow]:
@@ -151,11 +175,12 @@ def inbox_rows_by_id(connection: sqlite3.Connection, first: int, last: int) -> l
     ]
 
 
-def inbox_row(
-    row: tuple[int, str, bytes | None, int | None, int | None, int | None, str | None, str | None, bytes | None],
-) -> InboxRow:
-    """Make an inbox row of the columns that the statements of this module select."""
-    number, instance_id, message, pointer, wait, sequence, name, key, payload = row
+def inbox_row(row: Sequence[object]) -> InboxRow:
+    """Make an inbox row of the columns that the statements of this module select. A damaged one has no message."""
+    read, damage = _INBOX_SHAPE.read(row)
+    number, instance_id, message, pointer, wait, sequence, name, key, payload = read
+    if damage:
+        return InboxRow(number, instance_id, b"")
     if message is not None:
         return InboxRow(number, instance_id, message)
     return InboxRow(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from wfe.model.definition import DefinitionKey
+from wfe.ports.store import NO_DEFINITION
 
 __all__ = ["DefinitionNumbers"]
 
@@ -47,10 +48,12 @@ class DefinitionNumbers:
         return number
 
     def key(self, connection: sqlite3.Connection, number: int) -> DefinitionKey:
-        """Give the definition of a number."""
+        """Give the definition of a number; `NO_DEFINITION` if there is none, which is damage."""
         key = self._keys.get(number)
         if key is None:
             row = connection.execute("SELECT id, version, hash FROM definition WHERE k = ?", (number,)).fetchone()
+            if row is None:
+                return NO_DEFINITION
             key = DefinitionKey(*row)
             if key not in self._added:
                 self._remember(key, number)

@@ -8,10 +8,20 @@ from typing import NamedTuple
 
 from wfe.model.errors import ConfigurationError
 from wfe.model.moment import Moment
-from wfe.ports.store import EndedRow, InboxRow, InstanceRow, ListFilter, LogCursorPage, LogRow
+from wfe.ports.store import (
+    DATA_ARE_MISSING,
+    NO_DEFINITION,
+    EndedRow,
+    InboxRow,
+    InstanceRow,
+    ListFilter,
+    LogCursorPage,
+    LogRow,
+)
+from wfe.providers.sqlite.columns import Shape
 from wfe.providers.sqlite.connection import snapshot
 from wfe.providers.sqlite.counters import INDEXED, last_log
-from wfe.providers.sqlite.loading import EMPTY, inbox_rows_of, json_list
+from wfe.providers.sqlite.loading import inbox_rows_of, json_list
 from wfe.providers.sqlite.names import DefinitionNumbers
 
 __all__ = ["Reads"]
@@ -65,6 +75,21 @@ class _Columns(NamedTuple):
     parent_id: str | None
 
 
+class _EndedColumns(NamedTuple):
+    """What waiters are told of."""
+
+    n: int
+    id: str
+    definition: int
+    status: str
+    head: bytes
+    data: bytes | None
+
+
+_SHAPE = Shape(_Columns)
+_ENDED_SHAPE = Shape(_EndedColumns)
+
+
 class Reads:
     """Jobs of the reader. None of them takes a lock that a writer would wait for."""
 
@@ -102,7 +127,7 @@ class Reads:
             ).fetchone()
         if row is None:
             return None
-        return self._instance(connection, _Columns._make(row), self._pointers(connection, row[0]))
+        return self._instance(connection, row, self._pointers(connection, row[0]))
 
     def ended(self, connection: sqlite3.Connection, ids: Sequence[str], until: Collection[str]) -> list[EndedRow]:
         """Read those that have ended or stand in one of the given statuses."""
@@ -114,14 +139,14 @@ class Reads:
         ).fetchall()
         return [
             EndedRow(
-                id=instance_id,
-                definition=self.definitions.key(connection, definition),
-                status=status,
-                head=head,
-                data=EMPTY if data is None else data,
-                pointers=self._pointers(connection, n),
+                id=row.id,
+                definition=self.definitions.key(connection, row.definition),
+                status=row.status,
+                head=row.head,
+                data=row.data or b"",
+                pointers=self._pointers(connection, row.n),
             )
-            for n, instance_id, definition, status, head, data in rows
+            for row, _ in map(_ENDED_SHAPE.read, rows)
         ]
 
     def list_instances(
@@ -134,7 +159,7 @@ class Reads:
             values.append(_number_in(cursor, _LIST_CURSOR))
         condition = f"WHERE {' AND '.join(conditions)} " if conditions else ""
         rows = connection.execute(f"{_INSTANCE}{condition}ORDER BY i.n DESC LIMIT ?", (*values, limit + 1)).fetchall()
-        page = [self._instance(connection, _Columns._make(row)) for row in rows[:limit]]
+        page = [self._instance(connection, row) for row in rows[:limit]]
         return page, f"{_LIST_CURSOR}{rows[limit - 1][0]}" if page and len(rows) > limit else None
 
     def known(self, connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
@@ -213,23 +238,31 @@ class Reads:
         self, connection: sqlite3.Connection, row: tuple[int, str, int, int, int, int, int, bytes, int]
     ) -> LogRow:
         key = self.definitions.key(connection, row[8])
-        return LogRow(*row[1:8], key.id, key.version)
+        return LogRow(str(row[1]), *row[2:8], key.id, key.version)
 
     def _pointers(self, connection: sqlite3.Connection, n: int) -> list[bytes]:
         return [state for (state,) in connection.execute("SELECT state FROM pointer WHERE n = ? ORDER BY slot", (n,))]
 
-    def _instance(self, connection: sqlite3.Connection, row: _Columns, pointers: Sequence[bytes] = ()) -> InstanceRow:
+    def _instance(
+        self, connection: sqlite3.Connection, columns: Sequence[object], pointers: Sequence[bytes] = ()
+    ) -> InstanceRow:
+        row, damage = _SHAPE.read(columns)
+        definition = self.definitions.key(connection, row.definition)
+        if definition == NO_DEFINITION:
+            damage = damage or f"its definition (number {row.definition}) is not in the store"
+        elif row.data is None or row.values is None:
+            damage = damage or DATA_ARE_MISSING
         return InstanceRow(
             id=row.id,
-            definition=self.definitions.key(connection, row.definition),
+            definition=definition,
             status=row.status,
             run=row.run,
             revision=row.revision,
             fence=row.fence,
             owner=row.owner,
             head=row.head,
-            data=EMPTY if row.data is None else row.data,
-            values=EMPTY if row.values is None else row.values,
+            data=row.data or b"",
+            values=row.values or b"",
             created_at=row.created_at,
             ended_at=row.ended_at,
             wake_at=row.wake_at,
@@ -239,6 +272,7 @@ class Reads:
             reference=row.reference,
             parent_id=row.parent_id,
             pointers=pointers,
+            damage=damage,
         )
 
 

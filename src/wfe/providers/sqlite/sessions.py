@@ -18,6 +18,8 @@ from wfe.providers.sqlite.place import Place
 __all__ = ["HostLock", "bury", "ended_uncleanly", "find_dead", "lock_path", "remove_leftovers", "remove_locks"]
 
 _BURIED_AT_ONCE = 1000
+_EXPIRES_AT = "CASE WHEN typeof(expires_at) = 'integer' THEN expires_at ELSE 0 END"
+"""A session of a damaged row is over. If it lives, its host learns that when it renews it, and begins another."""
 _YOUNG_SECONDS = 60.0
 
 
@@ -62,7 +64,7 @@ os.register_at_fork(after_in_child=HostLock.close_inherited)
 def find_dead(connection: sqlite3.Connection, place: Place, now: Moment) -> list[int]:
     """Give the numbers of the sessions that are over: expired, or their process is dead."""
     dead = []
-    for number, session, expires_at, locked in connection.execute("SELECT k, id, expires_at, locked FROM session"):
+    for number, session, expires_at, locked in connection.execute(f"SELECT k, id, {_EXPIRES_AT}, locked FROM session"):
         if expires_at <= now or (locked and _is_free(lock_path(place, session))):
             dead.append(number)
     return dead
@@ -72,7 +74,7 @@ def ended_uncleanly(connection: sqlite3.Connection, place: Place, now: Moment) -
     """Tell whether a session is there whose process has died without ending it, or the whole machine with it."""
     return any(
         _is_free(path) or (expires_at <= now and not path.exists())
-        for session, expires_at in connection.execute("SELECT id, expires_at FROM session WHERE locked")
+        for session, expires_at in connection.execute(f"SELECT id, {_EXPIRES_AT} FROM session WHERE locked")
         for path in [lock_path(place, session)]
     )
 

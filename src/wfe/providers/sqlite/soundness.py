@@ -93,14 +93,16 @@ class SoundnessCheck:
             self._over.set()
 
     def _problems(self) -> list[str]:
-        with self._deciding:
-            self._connection = connect(self._place, "process", writes=False)
         try:
+            with self._deciding:
+                self._connection = connect(self._place, "process", writes=False)
             rows = self._connection.execute(_CHECK).fetchall()
         except sqlite3.DatabaseError as error:
             if is_damage(error):
                 return [str(error)]
             raise
+        except UnicodeDecodeError:
+            return ["its schema cannot be read"]
         return [text for (text,) in rows if text != "ok"]
 
     def _tell(self, problems: list[str], took: str) -> None:

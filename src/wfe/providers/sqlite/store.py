@@ -32,7 +32,13 @@ from wfe.providers.sqlite.connection import Durability, checkpoint, connect
 from wfe.providers.sqlite.counters import SystemClock
 from wfe.providers.sqlite.creation import create
 from wfe.providers.sqlite.faults import CommitUnknown
-from wfe.providers.sqlite.inspection import inspect_batch, inspect_log, inspect_whole
+from wfe.providers.sqlite.inspection import (
+    inspect_batch,
+    inspect_events,
+    inspect_log,
+    inspect_structure,
+    inspect_whole,
+)
 from wfe.providers.sqlite.names import DefinitionNumbers
 from wfe.providers.sqlite.place import Place
 from wfe.providers.sqlite.reading import Reading
@@ -262,7 +268,7 @@ class SQLiteStore:
         return await self._writer.call(lambda connection: self._upkeep.save_definition(connection, row))
 
     async def definitions(self) -> Sequence[DefinitionRow]:
-        return await self._reader.call(self._upkeep.definitions)
+        return await self._reader.call(self._upkeep.recorded)
 
     async def purge(
         self,
@@ -313,10 +319,10 @@ class SQLiteStore:
 
 
 async def _inspect(reader: Worker, inspector: Inspector) -> None:
-    after: int | None = 0
-    while after is not None:
-        after = await reader.call(partial(inspect_batch, inspector=inspector, after=after))
-    after = 0
-    while after is not None:
-        after = await reader.call(partial(inspect_log, inspector=inspector, after=after))
+    if not await reader.call(partial(inspect_structure, inspector=inspector)):
+        return
+    for inspect in (inspect_batch, inspect_log, inspect_events):
+        after: int | None = 0
+        while after is not None:
+            after = await reader.call(partial(inspect, inspector=inspector, after=after))
     await reader.call(partial(inspect_whole, inspector=inspector))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from wfe.model.definition import DefinitionKey
 from wfe.model.moment import Moment
 from wfe.ports.store import DefinitionRow
+from wfe.providers.sqlite.columns import Shape
 from wfe.providers.sqlite.connection import writing
 from wfe.providers.sqlite.counters import INDEXED
 from wfe.providers.sqlite.loading import json_list
@@ -27,6 +29,19 @@ _TABLES_OF_INSTANCE = (
     "subscription",
     "log_index",
 )
+
+
+class _Columns(NamedTuple):
+    """A recorded definition."""
+
+    id: str
+    version: int
+    hash: str
+    plan: str
+    source: str
+
+
+_SHAPE = Shape(_Columns)
 
 
 @dataclass(eq=False)
@@ -55,13 +70,16 @@ class Upkeep:
             )
             return None
 
-    def definitions(self, connection: sqlite3.Connection) -> list[DefinitionRow]:
-        """Read the recorded definitions."""
+    @staticmethod
+    def recorded(connection: sqlite3.Connection) -> list[DefinitionRow]:
+        """Read the recorded definitions, but for those whose rows are damaged."""
+        rows = connection.execute(
+            "SELECT id, version, hash, plan, source FROM definition WHERE plan IS NOT NULL ORDER BY k"
+        )
         return [
-            DefinitionRow(DefinitionKey(*key), plan, source)
-            for *key, plan, source in connection.execute(
-                "SELECT id, version, hash, plan, source FROM definition WHERE plan IS NOT NULL ORDER BY k"
-            )
+            DefinitionRow(DefinitionKey(row.id, row.version, row.hash), row.plan, row.source)
+            for row, damage in map(_SHAPE.read, rows)
+            if not damage
         ]
 
     def purge(

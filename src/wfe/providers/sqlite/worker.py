@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from wfe.model.errors import ConfigurationError, ProviderUnavailable, WfeError
 from wfe.ports.provider import only_read
+from wfe.providers.sqlite.columns import is_unreadable_text, read_any_text
 from wfe.providers.sqlite.connection import close, roll_back
 from wfe.providers.sqlite.faults import BUSY_LIMIT_SECONDS, breaks_connection, is_busy, translated
 from wfe.providers.sqlite.place import Place
@@ -177,6 +178,11 @@ class Worker:
                 if self._check is not None:
                     self._check()
             except Exception as error:
+                if is_unreadable_text(error) and connection.text_factory is str:
+                    # A sound store never pays for this; of a damaged one, only the rows with such texts suffer.
+                    roll_back(connection)
+                    read_any_text(connection)
+                    continue
                 self._mend(connection, error)
                 # A read, too, is refused for a moment while another process repairs what a crash has left.
                 if not isinstance(error, sqlite3.Error) or not is_busy(error) or time.monotonic() > deadline:
@@ -202,7 +208,9 @@ class Worker:
     def _mend(self, connection: sqlite3.Connection, error: Exception) -> None:
         """Leave no transaction open, and no connection that cannot be trusted."""
         cause = error if isinstance(error, sqlite3.Error) else error.__cause__
-        broken = isinstance(cause, sqlite3.Error) and breaks_connection(cause)
+        broken = isinstance(cause, UnicodeDecodeError) or (
+            isinstance(cause, sqlite3.Error) and breaks_connection(cause)
+        )
         try:
             roll_back(connection)
         except sqlite3.Error:
@@ -232,7 +240,7 @@ class NoWriter(Worker):
 
 
 def _ours(error: Exception, place: Place, *, opening: bool = False) -> Exception:
-    if isinstance(error, (sqlite3.Error, OverflowError, UnicodeEncodeError)):
+    if isinstance(error, (sqlite3.Error, OverflowError, UnicodeEncodeError, UnicodeDecodeError)):
         ours = translated(error, place, opening=opening)
         ours.__cause__ = error
         return ours

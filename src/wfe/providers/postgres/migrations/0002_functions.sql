@@ -8,7 +8,8 @@
 -- the locks, and look rows up by key.
 
 -- Whole instances: kinds 10 (the instance: eight numbers, how many pointers, the pointers that items belong to; head, data,
--- values, states of the pointers, items) and 13 (one inbox row). Written so that PostgreSQL puts it into the statement that
+-- values, states of the pointers, items) and 13 (one inbox row). What is missing of an instance, which is damage, is null:
+-- one that was taken must not be left out, or nobody would know of it. Written so that PostgreSQL puts it into the statement that
 -- asks, whose settings count: no function is called.
 CREATE FUNCTION @schema@.load_v1(p_ns bigint[]) RETURNS SETOF @schema@.answer
 LANGUAGE sql STABLE
@@ -20,8 +21,8 @@ AS $function$
         ARRAY[i.head, d.data, d.vals] || r.states || q.items
     FROM unnest(p_ns) WITH ORDINALITY AS t(n, ord)
     JOIN @schema@.instance i ON i.n = t.n
-    JOIN @schema@.document d ON d.n = t.n
-    JOIN @schema@.plan p ON p.n = i.plan
+    LEFT JOIN @schema@.document d ON d.n = t.n
+    LEFT JOIN @schema@.plan p ON p.n = i.plan
     CROSS JOIN LATERAL (SELECT coalesce(array_agg(r.state ORDER BY r.slot), '{}') AS states
         FROM @schema@.pointer r WHERE r.n = t.n) r
     CROSS JOIN LATERAL (SELECT array_agg(q.pointer ORDER BY q.pointer) AS pointers,
