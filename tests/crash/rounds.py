@@ -96,8 +96,9 @@ class Bench:
     def look(self) -> None:
         """Read the store as it is now, and check it."""
         self.settle()
-        check([self.url])
+        # First, as it makes the store where the process was killed before it had.
         self.snapshots.append(asyncio.run(take_snapshot(self.url, self.ledger)))
+        check([self.url])
 
     def recover(self) -> Record:
         """Ask for everything again, let it all be finished, and give what is known."""

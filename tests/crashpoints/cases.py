@@ -14,7 +14,7 @@ from tests.crashpoints.outcome import Outcome, differences, look
 from tests.crashpoints.world import BODY_BEGUN, BODY_ENDED, World
 from wfe.model.errors import WfeError
 from wfe.testing.failpoints import Blow, Crashed, Failpoint, Gate, Mode, failpoints
-from wfe.testing.simulation.loop import SimulationStuck
+from wfe.testing.simulation.loop import SimulationStuck, is_of_the_dead
 
 if TYPE_CHECKING:
     from tests.crashpoints.places import Place
@@ -154,8 +154,8 @@ class _Listener(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, Crashed):
-            return  # the last words of a dead process
+        if isinstance(error, Crashed) or is_of_the_dead():
+            return
         is_programs = error is not None and not isinstance(error, WfeError)
         if is_programs or any(words in text for words in self._BAD):
             self._problems.append(f"log: {text} ({error!r})")

@@ -20,7 +20,7 @@ from contextvars import Context, ContextVar, copy_context
 from random import Random
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
-__all__ = ["PROCESS", "Process", "SimulatedLoop", "SimulationStuck", "last_words", "unheard"]
+__all__ = ["PROCESS", "Process", "SimulatedLoop", "SimulationStuck", "is_of_the_dead", "last_words", "unheard"]
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -261,8 +261,16 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             for process in self._processes:
                 for task in process.tasks:
                     if not task.done():
-                        _close(task)
+                        context = copy_context()
+                        context.run(PROCESS.set, process)  # so that what it says is known for what it is
+                        context.run(_close, task)
                 process.tasks.clear()
+
+
+def is_of_the_dead() -> bool:
+    """Tell whether what runs now is what is left of a dead process: nobody would ever have heard it."""
+    process = PROCESS.get(None)
+    return process is not None and process.dead
 
 
 def unheard(tasks: Iterable[asyncio.Task[Any]], ready: Iterable[asyncio.Handle]) -> list[asyncio.Task[Any]]:

@@ -18,7 +18,7 @@ from wfe.testing.simulation.announced import Announcements
 from wfe.testing.simulation.clients import Clients
 from wfe.testing.simulation.coverage import note_seen
 from wfe.testing.simulation.faults import Faults
-from wfe.testing.simulation.loop import SimulatedLoop, SimulationStuck, last_words
+from wfe.testing.simulation.loop import SimulatedLoop, SimulationStuck, is_of_the_dead, last_words
 from wfe.testing.simulation.machines import SWEEP_INTERVAL
 from wfe.testing.simulation.redeciding import decided_twice
 from wfe.testing.simulation.scenario import Scenario, draw_scenario
@@ -173,6 +173,8 @@ class _Listener(logging.Handler):
         self._violations = violations
 
     def emit(self, record: logging.LogRecord) -> None:
+        if is_of_the_dead():
+            return
         text = record.getMessage()
         error = record.exc_info[1] if record.exc_info else None
         is_programs = error is not None and not isinstance(error, WfeError)
