@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from wfe.executors.shell import ShellOutcome, ShellSpec, ShellStepError, run_shell
+from wfe.executors.shell import ShellOutcome, ShellSpec, ShellStepError, process, run_shell
 from wfe.executors.shell.output import KEPT_BYTES
 from wfe.executors.shell.values import RawOutput
 
@@ -253,6 +253,33 @@ async def test_the_death_of_the_launcher_ends_the_step(watched: Watched) -> None
 
     assert outcome.exit_code is None
     assert len(watched.handles) == 2
+    assert watched.all_gone()
+
+
+async def test_what_is_just_becoming_another_program_is_found(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process in the middle of `exec` has no environment for a moment; it is looked at again."""
+    script = 'echo "parent $PPID"; setsid sh -c \'echo "pid $$"; echo ready; exec sleep 1000\' & wait'
+    running = asyncio.create_task(run_shell(spec(script), on_line=watched.on_line))
+    await watched.ready()
+    launcher, escaped = (
+        next(int(text.split()[1]) for _, text in watched.lines if text.startswith(word)) for word in ("parent", "pid")
+    )
+    read, looked = process.environment_of, list[str]()
+
+    def empty_at_first(folder: Path) -> bytes:
+        if folder.name == str(escaped):
+            looked.append(folder.name)
+            if len(looked) < 4:
+                return b""
+        return read(folder)
+
+    monkeypatch.setattr(process, "environment_of", empty_at_first)
+    os.kill(launcher, signal.SIGKILL)
+    await running
+
+    assert len(looked) >= 4
     assert watched.all_gone()
 
 

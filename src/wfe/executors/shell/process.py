@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -30,6 +31,9 @@ _READ_BYTES = 16 << 10
 _FLOOD_BYTES = 4 << 20
 """After so many bytes that nobody will see, the reader lets the rest of the host work first."""
 _FLOOD_PAUSE = 0.01
+_ROUNDS = 50
+_EXEC_TAKES = 0.002
+"""Seconds after which a process that is becoming another program is looked at again."""
 TOKEN = "WFE_STEP_TOKEN"  # noqa: S105 - the name of a variable
 """Variable by which processes of a step are found should the launcher be gone."""
 
@@ -75,6 +79,7 @@ class LaunchedCommand:
         self._command = command
         self._readers = readers
         self._control = _Control()
+        self._begun_at = time.clock_gettime(time.CLOCK_BOOTTIME)
         self._pipes: list[_Pipe] = []
         self._launcher: subprocess.Popen[bytes] | None = None
 
@@ -197,7 +202,7 @@ class LaunchedCommand:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._control.pid, signal.SIGKILL)
         token = self._command.environment.get(TOKEN, "")
-        self._control.end.killed += _kill_marked(f"{TOKEN}={token}".encode())
+        self._control.end.killed += _kill_marked(f"{TOKEN}={token}".encode(), since=self._begun_at)
 
 
 async def _wait_for(signal: CancelSignal) -> object:
@@ -313,23 +318,41 @@ def _encode(command: Command) -> bytes:
     return b"%d\n%b" % (len(body), body)
 
 
-def _kill_marked(mark: bytes) -> int:
-    """Kill every process whose environment has this entry; give how many there were."""
+def _kill_marked(mark: bytes, *, since: float) -> int:
+    """Kill every process whose environment has this entry; give how many there were.
+
+    Args:
+        mark: The entry, `NAME=value`.
+        since: Seconds since the machine was booted, when the first of them may have begun.
+    """
     killed: set[int] = set()
-    processes = Path("/proc")
-    for _ in range(20):
-        found = {int(entry.name) for entry in processes.glob("[0-9]*") if _has_entry(entry / "environ", mark)}
-        if not found:
-            break
+    for _ in range(_ROUNDS):
+        environments = {each: environment_of(each) for each in Path("/proc").glob("[0-9]*")}
+        found = {int(each.name) for each, text in environments.items() if mark in text.split(b"\0")}
         for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         killed |= found
+        if not found:
+            if not any(_may_be_in_exec(each, since) for each, text in environments.items() if not text):
+                break
+            time.sleep(_EXEC_TAKES)
     return len(killed)
 
 
-def _has_entry(file: Path, mark: bytes) -> bool:
+def environment_of(process: Path) -> bytes:
+    """Read the environment of a process, given as its folder below `/proc`. Nothing where it may not be read."""
     try:
-        return mark in file.read_bytes().split(b"\0")
+        return (process / "environ").read_bytes()
     except OSError:
+        return b""
+
+
+def _may_be_in_exec(process: Path, since: float) -> bool:
+    """Tell whether a process that shows no environment may have one: it shows none while it becomes another program."""
+    try:
+        (process / "exe").readlink()  # threads of the kernel, and what has ended already, have no program
+        begun = int((process / "stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
         return False
+    return begun / os.sysconf("SC_CLK_TCK") >= since - 1
