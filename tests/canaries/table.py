@@ -1023,6 +1023,24 @@ CANARIES: tuple[Canary, ...] = (
         "crash",
         Simulation(10),
     ),
+    Canary(
+        "requests_without_code_not_looked_for",
+        "What is asked of an instance without code, and nobody was told of, waits for the code.",
+        "host/unclaimed.py",
+        "left = [each for each in blocked if self._seen[each] >= _SEEN_BEFORE]",
+        "left: list[str] = []",
+        "A1",
+        _scenario("test_children.py::test_a_cancel_that_nobody_was_told_of_is_found"),
+    ),
+    Canary(
+        "what_is_on_its_way_not_noted",
+        "What comes for an instance that is just being given back is taken for what can be taken.",
+        "host/transit.py",
+        "if instance_id not in self._under_way:",
+        "if True:",
+        "W1",
+        _scenario("test_residents.py::test_an_event_meets_what_is_being_given_back"),
+    ),
 )
 
 
