@@ -23,7 +23,7 @@ from wfe.model.moment import to_datetime
 from wfe.model.policies import Retry
 from wfe.model.result import NEXT, Branch, End, ExecutionResult, Failure, Next, Outcome, Persist, Sleep, SleepUntil
 from wfe.model.result import WaitForEvent as WaitForEventResult
-from wfe.model.step_body import StepBody
+from wfe.model.step_body import StepBody, WithContext
 from wfe.model.templates import resolve
 from wfe.ports.executor import StepRequest
 
@@ -290,7 +290,7 @@ class BodyRun:
             value = self._body.step.values[slot]
             code = self._registration.definition.code.get((self._pointer.step, slot))
             if code is not None:
-                found[slot[6:]] = code(context.data, context) if _wants_context(code) else code(context.data)
+                found[slot[6:]] = code(context.data, context) if isinstance(code, WithContext) else code(context.data)
             else:
                 found[slot[6:]] = _plain_value(value, self._state.data)
         return found
@@ -429,12 +429,6 @@ def _note(what: str, error: BaseException) -> str:
 def _mapping(document: bytes) -> dict[str, Any]:
     plain = decode_plain(document)
     return plain if isinstance(plain, dict) else {}
-
-
-def _wants_context(code: Callable[..., object]) -> bool:
-    from wfe.model.step_body import WithContext
-
-    return isinstance(code, WithContext)
 
 
 def _plain_value(value: object, data: bytes) -> object:

@@ -72,14 +72,17 @@ class PendingStart:
                 self.accepted(reply)
             except Exception:  # noqa: BLE001 - it was accepted, whatever this host makes of it: the sweep goes on with it
                 _log.exception("Instance %s was started, but could not be taken over", self.start.id)
-        for instance_id, want in calls:
-            self._core.incoming.came(instance_id, want)
+        self._see_to(calls)
         _answer(self.future, outcome)
 
     def refused(self, error: Exception) -> None:
         """It was not written."""
-        self._arrive()
+        self._see_to(self._arrive())  # of an instance that had this id before: nothing was started
         _refuse(self.future, error)
+
+    def _see_to(self, calls: list[tuple[str, Want]]) -> None:
+        for instance_id, want in calls:
+            self._core.incoming.came(instance_id, want)
 
     def _arrive(self) -> list[tuple[str, Want]]:
         if not self._is_to_be_held:
